@@ -1,0 +1,135 @@
+package sandbox
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+)
+
+// The ports below are all that Runtime needs of the world. Every method that makes something has a counterpart that
+// removes it, finds it from the id alone, may run any number of times and treats "not there" as done.
+
+// Namespaces makes, pins and unpins the namespaces of a pod.
+type Namespaces interface {
+	// Create makes the namespaces that the request names, sets the hostname and sysctls in them, brings loopback up and
+	// pins them at the layout's paths. No process stays.
+	Create(ctx context.Context, r NamespaceRequest) error
+	// Remove unpins. The namespaces end with their last process.
+	Remove(ctx context.Context, sandboxID string) error
+	// StartInit starts the pod's own init in a new PID namespace, inside the pod's other namespaces and in the cgroup
+	// that is given. It is killed with that cgroup.
+	StartInit(ctx context.Context, r InitRequest) (spec.Process, error)
+	// CanIDMap tells whether a bind mount of hostPath can be idmapped into the pod's user namespace; the error names
+	// path, file system and reason.
+	CanIDMap(sandboxID, hostPath string) error
+}
+
+// NamespaceRequest names the namespaces to make. What is false is the node's.
+type NamespaceRequest struct {
+	SandboxID string
+	User      bool
+	UIDs      []spec.IDMapping
+	GIDs      []spec.IDMapping
+	Net       bool
+	IPC       bool
+	UTS       bool
+	Hostname  string // set when UTS
+	Sysctls   map[string]string
+}
+
+// InitRequest is for the init of a pod that shares its PID namespace.
+type InitRequest struct {
+	SandboxID  string
+	CgroupPath string // its own leaf, below each hierarchy
+}
+
+// Network connects a pod's pinned network namespace.
+type Network interface {
+	Add(ctx context.Context, r NetworkRequest) (spec.NetworkResult, error)
+	// Remove takes all of the sandbox's network down, with or without its result and its namespace.
+	Remove(ctx context.Context, sandboxID string, last *spec.NetworkResult) error
+	// Recover is called once before the first Add: live are the results of the recorded sandboxes, by id. Addresses,
+	// rules and links of others that are this daemon's are removed.
+	Recover(ctx context.Context, live map[string]spec.NetworkResult) error
+	// Condition never waits.
+	Condition() spec.Condition
+}
+
+// NetworkRequest is for one pod with a network namespace of its own.
+type NetworkRequest struct {
+	SandboxID string
+	Netns     string // path of the pin
+	Ports     []spec.PortMapping
+}
+
+// Cgroups makes and removes groups, in every hierarchy that the node has.
+type Cgroups interface {
+	// Create makes the pod's group with its limits, and its parents without.
+	Create(ctx context.Context, path string, r *spec.Resources) error
+	// Kill kills every process in the tree and returns when it is empty. A tree that is not there is empty.
+	Kill(ctx context.Context, path string) error
+	// Remove kills, then removes the tree, leaves first.
+	Remove(ctx context.Context, path string) error
+}
+
+// Files makes a pod's resolv.conf, hosts, hostname and /dev/shm.
+type Files interface {
+	Create(ctx context.Context, r FilesRequest) error
+	Remove(ctx context.Context, sandboxID string) error
+}
+
+// FilesRequest describes a pod's files. RootUID and RootGID own them: the node's ids of the pod's root.
+type FilesRequest struct {
+	SandboxID   string
+	RootUID     uint32
+	RootGID     uint32
+	Hostname    string // "" with the node's UTS namespace: the node's own
+	HostNetwork bool
+	HostIPC     bool // no /dev/shm of its own
+	DNS         *spec.DNS
+	Addresses   []spec.Address
+}
+
+// Shims starts and speaks with the per-container supervisors.
+type Shims interface {
+	// Start runs the creator for the record directory's config.json and launch.json. When it returns nil the log file
+	// exists, started.json is written and the program has been let go. onCreated is called with the creator's process
+	// before the creator does anything. A failure of the creator is a *StartError; nothing of the container runs then.
+	// When ctx ends first, the creator is killed.
+	Start(ctx context.Context, l spec.Launch, onCreated func(spec.Process) error) error
+	// Alive names the process that holds the container's shim lock.
+	Alive(l spec.Layout, sandboxID, containerID string) (pid int, alive bool)
+	// Ready tells whether the monitor answers on its socket.
+	Ready(ctx context.Context, l spec.Layout, containerID string) error
+	// ReopenLog makes the monitor write to a new file at the log's path.
+	ReopenLog(ctx context.Context, l spec.Layout, containerID string) error
+	// Exec runs a command in the container, in a stage process of its own, and kills its whole tree when the timeout or
+	// ctx ends.
+	Exec(ctx context.Context, l spec.Launch, profile ExecProfile, r spec.ExecRequest) (spec.ExecResult, error)
+}
+
+// ExecProfile is what an exec session takes over from its container beyond config.json. It is empty today: the stage
+// reads the container's own config.json.
+type ExecProfile struct{}
+
+// StartError says why a container could not be started.
+type StartError struct {
+	// Message is for a person, from the creator.
+	Message string
+}
+
+func (e *StartError) Error() string { return e.Message }
+
+// Images is what a container's record needs of the image store.
+type Images interface {
+	// Use finds a local image by id, id prefix, digest or tag and protects it from removal until release is called.
+	Use(ctx context.Context, ref string) (use spec.ImageUse, release func(), err error)
+	// Open opens a regular file of the unpacked image, resolved as a process with that image as its root would see it:
+	// no symbolic link leaves it. The error matches fs.ErrNotExist where there is none.
+	Open(layers []string, path string) (io.ReadCloser, error)
+}
+
+// Clock is the time source; tests replace it.
+type Clock func() time.Time

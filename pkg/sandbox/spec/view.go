@@ -1,0 +1,73 @@
+package spec
+
+import "time"
+
+// SandboxView is a consistent picture of a sandbox, taken at Timestamp. Its maps and slices are shared: read only.
+type SandboxView struct {
+	Spec       Sandbox
+	Status     SandboxStatus
+	State      SandboxState
+	Network    NetworkResult
+	Containers []ContainerView
+	Timestamp  time.Time // taken before the facts were read
+}
+
+// ContainerView is a consistent picture of a container.
+type ContainerView struct {
+	Spec  Container
+	Facts Facts
+	State ContainerState
+}
+
+// SandboxFilter selects sandboxes; all that is set must match. ID may be a unique prefix.
+type SandboxFilter struct {
+	ID     string
+	State  SandboxState
+	Labels map[string]string
+}
+
+// ContainerFilter selects containers; all that is set must match. IDs may be unique prefixes.
+type ContainerFilter struct {
+	ID        string
+	SandboxID string
+	State     ContainerState
+	Labels    map[string]string
+}
+
+// ExecRequest runs a command in a running container and collects its output.
+type ExecRequest struct {
+	ContainerID string
+	Command     []string
+	Timeout     time.Duration // 0 is none
+}
+
+// ExecResult is the outcome of an ExecRequest. Each stream holds at most 16 MiB; what came after is dropped.
+type ExecResult struct {
+	Stdout   []byte
+	Stderr   []byte
+	ExitCode int32
+}
+
+// Condition is one line of the runtime's status.
+type Condition struct {
+	OK      bool
+	Reason  string
+	Message string
+}
+
+// RuntimeStatus answers the CRI's Status. It is made from what is in memory and waits for nothing.
+type RuntimeStatus struct {
+	Runtime Condition
+	Network Condition
+	// Handlers by name; "" is the default.
+	Handlers []Handler
+	// Info are JSON documents for a person, by name; filled only when asked.
+	Info map[string]string
+}
+
+// Handler is a runtime handler and what it can do on this node.
+type Handler struct {
+	Name                    string
+	UserNamespaces          bool
+	RecursiveReadonlyMounts bool
+}
