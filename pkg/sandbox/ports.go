@@ -57,12 +57,9 @@ type Network interface {
 	Condition() spec.Condition
 }
 
-// NetworkRequest is for one pod with a network namespace of its own.
-type NetworkRequest struct {
-	SandboxID string
-	Netns     string // path of the pin
-	Ports     []spec.PortMapping
-}
+// NetworkRequest is for one pod with a network namespace of its own. It lives in spec, so that a network needs to know
+// nothing else of ours.
+type NetworkRequest = spec.NetworkRequest
 
 // Cgroups makes and removes groups, in every hierarchy that the node has.
 type Cgroups interface {

@@ -110,6 +110,13 @@ type HugepageLimit struct {
 	Limit    uint64 // bytes
 }
 
+// NetworkRequest is for one pod with a network namespace of its own.
+type NetworkRequest struct {
+	SandboxID string
+	Netns     string // path of the pin
+	Ports     []PortMapping
+}
+
 // SandboxRequest is what RunPodSandbox asked for, translated and checked for form. It is recorded unchanged.
 type SandboxRequest struct {
 	Metadata     Metadata
