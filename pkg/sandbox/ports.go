@@ -26,24 +26,13 @@ type Namespaces interface {
 	CanIDMap(sandboxID, hostPath string) error
 }
 
-// NamespaceRequest names the namespaces to make. What is false is the node's.
-type NamespaceRequest struct {
-	SandboxID string
-	User      bool
-	UIDs      []spec.IDMapping
-	GIDs      []spec.IDMapping
-	Net       bool
-	IPC       bool
-	UTS       bool
-	Hostname  string // set when UTS
-	Sysctls   map[string]string
-}
-
-// InitRequest is for the init of a pod that shares its PID namespace.
-type InitRequest struct {
-	SandboxID  string
-	CgroupPath string // its own leaf, below each hierarchy
-}
+// NamespaceRequest, InitRequest and FilesRequest live in spec, so that a room which serves them needs nothing else of
+// ours.
+type (
+	NamespaceRequest = spec.NamespaceRequest
+	InitRequest      = spec.InitRequest
+	FilesRequest     = spec.FilesRequest
+)
 
 // Network connects a pod's pinned network namespace.
 type Network interface {
@@ -75,18 +64,6 @@ type Cgroups interface {
 type Files interface {
 	Create(ctx context.Context, r FilesRequest) error
 	Remove(ctx context.Context, sandboxID string) error
-}
-
-// FilesRequest describes a pod's files. RootUID and RootGID own them: the node's ids of the pod's root.
-type FilesRequest struct {
-	SandboxID   string
-	RootUID     uint32
-	RootGID     uint32
-	Hostname    string // "" with the node's UTS namespace: the node's own
-	HostNetwork bool
-	HostIPC     bool // no /dev/shm of its own
-	DNS         *spec.DNS
-	Addresses   []spec.Address
 }
 
 // Shims starts and speaks with the per-container supervisors.

@@ -110,6 +110,37 @@ type HugepageLimit struct {
 	Limit    uint64 // bytes
 }
 
+// NamespaceRequest names the namespaces to make for one pod. What is false is the node's.
+type NamespaceRequest struct {
+	SandboxID string
+	User      bool
+	UIDs      []IDMapping
+	GIDs      []IDMapping
+	Net       bool
+	IPC       bool
+	UTS       bool
+	Hostname  string            // set when UTS
+	Sysctls   map[string]string // dotted names; only of namespaces that are made
+}
+
+// InitRequest is for the init of a pod that shares its PID namespace.
+type InitRequest struct {
+	SandboxID  string
+	CgroupPath string // its own leaf, below each hierarchy
+}
+
+// FilesRequest describes a pod's files. RootUID and RootGID own them: the node's ids of the pod's root.
+type FilesRequest struct {
+	SandboxID   string
+	RootUID     uint32
+	RootGID     uint32
+	Hostname    string // "" with the node's UTS namespace: the node's own
+	HostNetwork bool
+	HostIPC     bool // no /dev/shm of its own
+	DNS         *DNS
+	Addresses   []Address
+}
+
 // NetworkRequest is for one pod with a network namespace of its own.
 type NetworkRequest struct {
 	SandboxID string
