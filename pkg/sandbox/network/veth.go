@@ -1,0 +1,192 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"net/netip"
+	"runtime"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+)
+
+// podLink is the name of the pod's end.
+const podLink = "eth0"
+
+// createVeth makes both ends in one request: the pod's is born in its namespace, the host's on the bridge, so that a
+// crash leaves either nothing or a link that is known by name and bridge.
+func (a *addition) createVeth(context.Context) error {
+	n := a.n
+	bridge, err := n.ensureBridge()
+	if err != nil {
+		return err
+	}
+	return n.handles.use(func(h *netlink.Handle) error {
+		br, err := h.LinkByIndex(bridge)
+		if err != nil {
+			return spec.Errorf(errdefs.ErrUnavailable, "bridge %s: %w", n.cfg.Bridge, err)
+		}
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name = n.cfg.VethName(a.id)
+		attrs.MasterIndex = bridge
+		attrs.MTU = br.Attrs().MTU
+		attrs.Flags = net.FlagUp
+		v := netlink.NewVeth(attrs)
+		v.PeerName = podLink
+		v.PeerNamespace = netlink.NsFd(a.netns)
+		m := a.pod.mac()
+		v.PeerHardwareAddr = m[:]
+		if err := h.LinkAdd(v); errors.Is(err, fs.ErrExist) {
+			return spec.Errorf(errdefs.ErrAlreadyExists, "link %s, or %s in the pod's namespace, is there already", attrs.Name, podLink)
+		} else if err != nil {
+			return spec.Errorf(errdefs.ErrUnavailable, "link %s: %w", attrs.Name, err)
+		}
+		// Needed with bridge-nf-call-iptables: a pod that reaches itself by a host port is then never routed.
+		if err := h.LinkSetHairpin(v, true); err != nil {
+			return spec.Errorf(errdefs.ErrUnavailable, "hairpin on link %s: %w", attrs.Name, err)
+		}
+		return nil
+	})
+}
+
+func (a *addition) deleteVeth(ctx context.Context) error {
+	return a.n.deleteLink(ctx, a.n.cfg.VethName(a.id))
+}
+
+// deleteLink deletes a link and returns as soon as nobody can find it, some 1 ms. The kernel's answer to the request
+// takes 30 ms more, the time of its RCU barriers: that is left to a goroutine, and an error comes back if it is
+// sooner.
+func (n *Network) deleteLink(ctx context.Context, name string) error {
+	var l netlink.Link
+	err := n.handles.use(func(h *netlink.Handle) (err error) {
+		l, err = h.LinkByName(name)
+		return err
+	})
+	if isNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return spec.Errorf(errdefs.ErrUnavailable, "link %s: %w", name, err)
+	}
+	done := make(chan error, 1)
+	n.wait.Add(1)
+	go func() {
+		defer n.wait.Done()
+		done <- n.handles.use(func(h *netlink.Handle) error { return h.LinkDel(l) })
+	}()
+	return n.awaitGone(ctx, l, done)
+}
+
+func (n *Network) awaitGone(ctx context.Context, l netlink.Link, done <-chan error) error {
+	pause := 100 * time.Microsecond
+	for {
+		select {
+		case err := <-done:
+			if err != nil && !isNotExist(err) {
+				return spec.Errorf(errdefs.ErrUnavailable, "delete link %s: %w", l.Attrs().Name, err)
+			}
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(pause):
+		}
+		err := n.handles.use(func(h *netlink.Handle) error {
+			_, err := h.LinkByIndex(l.Attrs().Index)
+			return err
+		})
+		if isNotExist(err) {
+			return nil
+		}
+		pause = min(2*pause, 5*time.Millisecond)
+	}
+}
+
+// configure sets the pod's end up: addresses, loopback, default routes.
+func (a *addition) configure(context.Context) error {
+	var h *netlink.Handle
+	err := inNetns(a.netns, int(a.n.own), func() (err error) {
+		if _, v6 := a.pod.addr(false); v6 {
+			// Usable at once, and its router is our choice.
+			const dir = "ipv6/conf/" + podLink + "/"
+			if err := setSysctls([]sysctl{{dir + "accept_dad", "0"}, {dir + "accept_ra", "0"}}); err != nil {
+				return err
+			}
+		}
+		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
+		return err
+	})
+	if err != nil {
+		return spec.Errorf(errdefs.ErrUnavailable, "pod's network namespace: %w", err)
+	}
+	defer h.Close()
+	if err := a.setUp(h); err != nil {
+		return spec.Errorf(errdefs.ErrUnavailable, "pod's interface: %w", err)
+	}
+	return nil
+}
+
+func (a *addition) setUp(h *netlink.Handle) error {
+	lo, err := h.LinkByName("lo")
+	if err != nil {
+		return err
+	}
+	if lo.Attrs().Flags&net.FlagUp == 0 {
+		if err := h.LinkSetUp(lo); err != nil {
+			return err
+		}
+	}
+	l, err := h.LinkByName(podLink)
+	if err != nil {
+		return err
+	}
+	if err := h.LinkSetUp(l); err != nil {
+		return err
+	}
+	for _, ip := range a.pod.addrs {
+		s := a.n.cfg.subnet(ip.Is4())
+		addr := &netlink.Addr{IPNet: ipNet(ip, s.Prefix.Bits())}
+		if ip.Is6() {
+			addr.Flags = unix.IFA_F_NODAD
+		}
+		if err := h.AddrAdd(l, addr); err != nil {
+			return err
+		}
+	}
+	for _, ip := range a.pod.addrs {
+		gw := a.n.cfg.subnet(ip.Is4()).gateway()
+		if err := h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw.AsSlice()}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// inNetns runs f on a thread of its own in the network namespace. The thread ends rather than return to others from a
+// namespace that it could not leave.
+func inNetns(fd, own int, f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+			runtime.UnlockOSThread()
+			done <- err
+			return
+		}
+		err := f()
+		if unix.Setns(own, unix.CLONE_NEWNET) == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+func ipNet(a netip.Addr, bits int) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}
+}
