@@ -84,17 +84,11 @@ type Shims interface {
 	Exec(ctx context.Context, l spec.Launch, profile ExecProfile, r spec.ExecRequest) (spec.ExecResult, error)
 }
 
-// ExecProfile is what an exec session takes over from its container beyond config.json. It is empty today: the stage
-// reads the container's own config.json.
-type ExecProfile struct{}
-
-// StartError says why a container could not be started.
-type StartError struct {
-	// Message is for a person, from the creator.
-	Message string
-}
-
-func (e *StartError) Error() string { return e.Message }
+// ExecProfile and StartError live in spec, so that a launcher needs nothing else of ours.
+type (
+	ExecProfile = spec.ExecProfile
+	StartError  = spec.StartError
+)
 
 // Images is what a container's record needs of the image store.
 type Images interface {

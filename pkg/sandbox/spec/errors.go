@@ -38,6 +38,14 @@ func KindOf(err error) error {
 	return nil
 }
 
+// StartError says why a container could not be started.
+type StartError struct {
+	// Message is for a person, from the creator.
+	Message string
+}
+
+func (e *StartError) Error() string { return e.Message }
+
 type kindError struct {
 	kind error
 	err  error

@@ -41,6 +41,10 @@ type ExecRequest struct {
 	Timeout     time.Duration // 0 is none
 }
 
+// ExecProfile is what an exec session takes over from its container beyond config.json. It is empty today: the stage
+// reads the container's own config.json.
+type ExecProfile struct{}
+
 // ExecResult is the outcome of an ExecRequest. Each stream holds at most 16 MiB; what came after is dropped.
 type ExecResult struct {
 	Stdout   []byte
