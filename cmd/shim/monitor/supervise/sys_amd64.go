@@ -1,0 +1,3 @@
+package supervise
+
+const sysRenameat2 = 316
