@@ -22,11 +22,11 @@ func killGroup(killFiles, procsFiles []string) {
 	if killed || len(procsFiles) == 0 {
 		return
 	}
-	var buf [64 << 10]byte
+	buf := make([]byte, 64<<10)
 	for end := clock(clockMonotonic) + killWithin*1e6; clock(clockMonotonic) < end; pause(2) {
 		left := 0
 		for _, f := range procsFiles {
-			left += killProcs(f, buf[:])
+			left += killProcs(f, buf)
 		}
 		if left == 0 {
 			return

@@ -1,7 +1,8 @@
 package supervise
 
 import (
-	"runtime"
+	"slices"
+	"strconv"
 	"syscall"
 
 	"github.com/runtimed/runtimed/pkg/logs/entry"
@@ -47,8 +48,6 @@ type supervisor struct {
 // Run supervises the container that a describes until its end, and returns the process's exit code: 0 when the exit
 // was stated, 1 when the container could not be let go.
 func Run(a monitor.Args) int {
-	// On the process's first thread, which the kernel prefers for a signal: a child's end interrupts the loop's wait.
-	runtime.LockOSThread()
 	deafen()
 	writeFile("/proc/self/oom_score_adj", oomScore) // not every node permits it
 	s := &supervisor{args: a, pidfd: -1, listen: -1, exit: -1, epoll: -1}
@@ -108,6 +107,28 @@ func (s *supervisor) watch() error {
 			}
 		}
 	}
+	return s.watchLeft()
+}
+
+// watchLeft watches what the creator may have left beside init, to reap it when it ends.
+func (s *supervisor) watchLeft() error {
+	self := strconv.Itoa(syscall.Getpid())
+	var buf [1024]byte
+	text, _ := readFile("/proc/"+self+"/task/"+self+"/children", buf[:]) // a kernel without it: see idle
+	for i := range text {
+		if text[i] == ' ' {
+			text[i] = '\n'
+		}
+	}
+	for _, pid := range parseProcs(text, s.args.InitPID) {
+		fd, err := pidfdOpen(pid)
+		if err == nil {
+			err = s.add(fd, syscall.EPOLLIN)
+		}
+		if err != nil && err != syscall.ESRCH {
+			return fail("watch", "a child that the creator left", err)
+		}
+	}
 	return nil
 }
 
@@ -163,7 +184,12 @@ func (s *supervisor) serve(fd int) {
 	case s.sources[1].fd:
 		s.drain(&s.sources[1])
 	default:
-		s.answer(fd)
+		if slices.Contains(s.conns[:], fd) {
+			s.answer(fd)
+			return
+		}
+		syscall.Close(fd) // a child that the creator left has ended
+		s.reap()
 	}
 }
 

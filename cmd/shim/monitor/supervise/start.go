@@ -204,9 +204,16 @@ func complain(err error) int {
 	return 2
 }
 
-// cmdline returns the arguments. Package os would return them too, at 60 KiB a container.
+const argsMax = 64 << 10 // bytes
+
+// cmdline returns the arguments. Package os would return them too, but it is large.
 func cmdline() ([]string, error) {
-	buf := make([]byte, 64<<10)
+	// Not from the heap, which would keep it.
+	buf, err := syscall.Mmap(-1, 0, argsMax, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_PRIVATE|syscall.MAP_ANON)
+	if err != nil {
+		return nil, fail("read", "/proc/self/cmdline", err)
+	}
+	defer syscall.Munmap(buf)
 	text, err := readFile("/proc/self/cmdline", buf)
 	if err != nil {
 		return nil, fail("read", "/proc/self/cmdline", err)
