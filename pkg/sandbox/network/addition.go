@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -24,9 +25,13 @@ type addition struct {
 	netns   int  // descriptor of the pod's network namespace, -1 before it is open
 	noIPv6  bool // the pod's sysctls disable IPv6
 	pod     *pod
+	handle  *netlink.Handle // in the pod's namespace
 }
 
 func (a *addition) close() {
+	if a.handle != nil {
+		a.handle.Close()
+	}
 	if a.netns >= 0 {
 		unix.Close(a.netns)
 	}
@@ -168,7 +173,7 @@ func releaseSockets(p *pod) {
 func (a *addition) addRules(context.Context) error {
 	n := a.n
 	n.mu.Lock()
-	a.pod.rules = true
+	a.pod.rules, a.pod.put = true, true
 	n.mu.Unlock()
 	if err := n.addElements(a.pod); err != nil {
 		return err
@@ -180,18 +185,21 @@ func (a *addition) deleteRules(context.Context) error {
 	n := a.n
 	n.mu.Lock()
 	p := n.pods[a.id]
-	known := n.recovered
+	known, put := n.recovered, p != nil && p.put
 	if p != nil {
 		p.rules = false
 	}
 	n.mu.Unlock()
-	if p != nil {
+	if put {
 		if err := n.deleteElements(p); err != nil {
 			return err
 		}
+		n.mu.Lock()
+		p.put = false
+		n.mu.Unlock()
 		return n.forgetFlows(p.ports, p.addrs)
 	}
-	if known {
+	if p != nil || known {
 		return nil // the tables hold nothing that memory does not
 	}
 	if err := n.deleteStrangers(a.id); err != nil {

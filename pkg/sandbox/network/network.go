@@ -58,6 +58,7 @@ type pod struct {
 	asked []spec.PortMapping
 	held  []int // sockets that keep the host ports from the node's own processes
 	rules bool  // its elements belong in the tables
+	put   bool  // they may be there
 }
 
 func (p *pod) addr(v4 bool) (netip.Addr, bool) {
@@ -178,6 +179,7 @@ func (n *Network) flow(a *addition) step.Flow {
 		{Name: "veth", Do: a.createVeth, Undo: a.deleteVeth},
 		{Name: "rules", Do: a.addRules, Undo: a.deleteRules}, // before the interface is up, or its first packets are dropped
 		{Name: "interface", Do: a.configure},                 // ends with the link
+		{Name: "ready", Do: a.awaitReady},                    // the pod's first packet must arrive
 	}}
 }
 

@@ -69,7 +69,7 @@ func (n *Network) Recover(ctx context.Context, live map[string]spec.NetworkResul
 
 // adopt takes over one record. The caller holds mu.
 func (n *Network) adopt(id string, r spec.NetworkResult) {
-	p := &pod{id: id, asked: r.Ports, rules: true}
+	p := &pod{id: id, asked: r.Ports, rules: true, put: true}
 	for _, a := range r.Addresses {
 		ip, err := netip.ParseAddr(a.IP)
 		if err == nil && n.pools[ip.Is4()] == nil {

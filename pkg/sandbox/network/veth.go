@@ -107,66 +107,6 @@ func (n *Network) awaitGone(ctx context.Context, l netlink.Link, done <-chan err
 	}
 }
 
-// configure sets the pod's end up: addresses, loopback, default routes.
-func (a *addition) configure(context.Context) error {
-	var h *netlink.Handle
-	err := inNetns(a.netns, int(a.n.own), func() (err error) {
-		if _, v6 := a.pod.addr(false); v6 {
-			// Usable at once, and its router is our choice.
-			const dir = "ipv6/conf/" + podLink + "/"
-			if err := setSysctls([]sysctl{{dir + "accept_dad", "0"}, {dir + "accept_ra", "0"}}); err != nil {
-				return err
-			}
-		}
-		h, err = netlink.NewHandle(unix.NETLINK_ROUTE)
-		return err
-	})
-	if err != nil {
-		return spec.Errorf(errdefs.ErrUnavailable, "pod's network namespace: %w", err)
-	}
-	defer h.Close()
-	if err := a.setUp(h); err != nil {
-		return spec.Errorf(errdefs.ErrUnavailable, "pod's interface: %w", err)
-	}
-	return nil
-}
-
-func (a *addition) setUp(h *netlink.Handle) error {
-	lo, err := h.LinkByName("lo")
-	if err != nil {
-		return err
-	}
-	if lo.Attrs().Flags&net.FlagUp == 0 {
-		if err := h.LinkSetUp(lo); err != nil {
-			return err
-		}
-	}
-	l, err := h.LinkByName(podLink)
-	if err != nil {
-		return err
-	}
-	if err := h.LinkSetUp(l); err != nil {
-		return err
-	}
-	for _, ip := range a.pod.addrs {
-		s := a.n.cfg.subnet(ip.Is4())
-		addr := &netlink.Addr{IPNet: ipNet(ip, s.Prefix.Bits())}
-		if ip.Is6() {
-			addr.Flags = unix.IFA_F_NODAD
-		}
-		if err := h.AddrAdd(l, addr); err != nil {
-			return err
-		}
-	}
-	for _, ip := range a.pod.addrs {
-		gw := a.n.cfg.subnet(ip.Is4()).gateway()
-		if err := h.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Gw: gw.AsSlice()}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // inNetns runs f on a thread of its own in the network namespace. The thread ends rather than return to others from a
 // namespace that it could not leave.
 func inNetns(fd, own int, f func() error) error {
