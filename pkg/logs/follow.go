@@ -86,7 +86,6 @@ func (r *reader) more(ctx context.Context, begun *bool) error {
 			case err != nil:
 				return err
 			}
-			r.name = filepath.Base(r.o.Path)
 			if !*begun {
 				*begun = true
 				if err := r.begin(); err != nil {
@@ -97,24 +96,46 @@ func (r *reader) more(ctx context.Context, begun *bool) error {
 		if err := r.restart(); err != nil {
 			return err
 		}
-		next := r.next() // asked before reading: who made it has written its last to the open file
-		if err := r.toEnd(ctx); err != nil {
+		next, err := r.successor() // asked before reading: who made it has written its last to the open file
+		if err != nil {
 			return err
 		}
-		if next == "" {
-			return nil
+		if err := r.toEnd(ctx); err != nil || next == nil {
+			return err
 		}
 		if err := r.torn(); err != nil {
 			return err
 		}
-		switch err := r.open(next); {
-		case errors.Is(err, fs.ErrNotExist): // renamed or removed since: look again
-		case err != nil:
-			return err
-		default:
-			r.name = filepath.Base(next)
-		}
+		r.use(next)
 	}
+}
+
+// successor opens the file that follows the open one; nil is none. A rotation between naming and opening it would have
+// a file left out, so it is named once more.
+func (r *reader) successor() (*os.File, error) {
+	for {
+		name := r.next()
+		if name == "" {
+			return nil, nil
+		}
+		f, err := os.Open(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // renamed or removed since
+		}
+		if err != nil {
+			return nil, err
+		}
+		if again := r.next(); again == name || same(f, again) {
+			return f, nil
+		}
+		f.Close()
+	}
+}
+
+func same(f *os.File, path string) bool {
+	a, err1 := f.Stat()
+	b, err2 := os.Stat(path)
+	return err1 == nil && err2 == nil && os.SameFile(a, b)
 }
 
 // restart begins again in a file that was cut while it was open.
@@ -135,8 +156,8 @@ func (r *reader) next() string {
 	if err != nil {
 		return ""
 	}
-	log, err := os.Stat(r.o.Path)
-	if err != nil || os.SameFile(here, log) {
+	log, missing := os.Stat(r.o.Path)
+	if missing == nil && os.SameFile(here, log) {
 		return ""
 	}
 	dir, base := filepath.Split(r.o.Path)
@@ -160,6 +181,9 @@ func (r *reader) next() string {
 			next = name
 			break
 		}
+	}
+	if next == "" && missing != nil {
+		return "" // between its rename and its reopening
 	}
 	if next == "" {
 		return r.o.Path

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -81,9 +82,13 @@ func (r *reader) open(path string) error {
 	if err != nil {
 		return err
 	}
-	r.close()
-	r.f, r.pos, r.rest = f, 0, 0
+	r.use(f)
 	return nil
+}
+
+func (r *reader) use(f *os.File) {
+	r.close()
+	r.f, r.name, r.pos, r.rest = f, filepath.Base(f.Name()), 0, 0
 }
 
 func (r *reader) close() {
