@@ -69,6 +69,14 @@ func (c *creator) convert(context.Context) error {
 	if c.rootGID, err = config.HostRootGID(); err != nil {
 		return err
 	}
+	// What the kernel would say of such an id names the wrong object.
+	user := c.bundle.Config.Process.User
+	if _, err := config.HostUID(int(user.UID)); err != nil {
+		return fmt.Errorf("user %d is not mapped in the pod's user namespace", user.UID)
+	}
+	if _, err := config.HostGID(int(user.GID)); err != nil {
+		return fmt.Errorf("group %d is not mapped in the pod's user namespace", user.GID)
+	}
 	c.config = config
 	return nil
 }
