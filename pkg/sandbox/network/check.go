@@ -252,8 +252,8 @@ func (n *Network) warnOfFirewall() {
 func checkLegacy(cfg Config) []Finding {
 	var out []Finding
 	for _, t := range []legacyTable{
-		{names: "/proc/net/ip_tables_names", family: unix.AF_INET, level: unix.SOL_IP, header: 84},
-		{names: "/proc/net/ip6_tables_names", family: unix.AF_INET6, level: unix.SOL_IPV6, header: 136},
+		{names: "/proc/thread-self/net/ip_tables_names", family: unix.AF_INET, level: unix.SOL_IP, header: 84},
+		{names: "/proc/thread-self/net/ip6_tables_names", family: unix.AF_INET6, level: unix.SOL_IPV6, header: 136},
 	} {
 		v4 := t.family == unix.AF_INET
 		if cfg.subnet(v4) == nil {
