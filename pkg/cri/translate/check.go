@@ -48,7 +48,9 @@ func (c *check) unserved(field, what string) {
 	}
 }
 
-// shown quotes foreign text for an error, shortened.
+// Shown quotes foreign text for an error, shortened.
+func Shown(s string) string { return shown(s) }
+
 func shown(s string) string {
 	if len(s) > maxShown {
 		return fmt.Sprintf("%q… (%d bytes)", s[:maxShown], len(s))

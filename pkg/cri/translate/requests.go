@@ -42,6 +42,26 @@ func Exec(r *v1.ExecSyncRequest) (spec.ExecRequest, error) {
 	return out, c.err
 }
 
+// ExecResult translates a result into a message of at most max bytes: where both streams are so long that their message
+// would be refused on its way, the longer one loses its end.
+func ExecResult(r spec.ExecResult, max int) *v1.ExecSyncResponse {
+	const framing = 64 // two keys with lengths, and the exit code: 28 at most
+	room := max - framing
+	out, err := r.Stdout, r.Stderr
+	if len(out)+len(err) > room {
+		fair := room / 2
+		switch {
+		case len(err) <= fair:
+			out = out[:room-len(err)]
+		case len(out) <= fair:
+			err = err[:room-len(out)]
+		default:
+			out, err = out[:fair], err[:fair]
+		}
+	}
+	return &v1.ExecSyncResponse{Stdout: out, Stderr: err, ExitCode: r.ExitCode}
+}
+
 func (c *check) seconds(field string, n int64) time.Duration {
 	if n = c.within(field, n, 0, maxTimeout); c.err != nil {
 		return 0

@@ -1,0 +1,28 @@
+package cri
+
+// notServed are the RPCs of the CRI that this release refuses, each with the end of a sentence for the caller. A test
+// checks that every other RPC is served.
+var notServed = map[string]string{
+	"StreamPodSandboxes":        "ListPodSandbox has the same in one message",
+	"StreamContainers":          "ListContainers has the same in one message",
+	"StreamContainerStats":      "statistics come with a later release",
+	"StreamPodSandboxStats":     "statistics come with a later release",
+	"StreamPodSandboxMetrics":   "metrics come with a later release",
+	"StreamImages":              "ListImages has the same in one message",
+	"UpdateContainerResources":  "a container keeps the limits that it was created with; make a new one",
+	"Exec":                      "streaming comes with a later release; ExecSync runs a command and returns its output",
+	"Attach":                    "streaming comes with a later release; the container's log has its output",
+	"PortForward":               "streaming comes with a later release; the pod's address can be reached from the node",
+	"ContainerStats":            "statistics come with a later release",
+	"ListContainerStats":        "statistics come with a later release",
+	"PodSandboxStats":           "statistics come with a later release",
+	"ListPodSandboxStats":       "statistics come with a later release",
+	"UpdateRuntimeConfig":       "the pods' subnets are in runtimed's own configuration",
+	"CheckpointContainer":       "checkpoints come with a later release",
+	"CheckpointPod":             "checkpoints come with a later release",
+	"RestorePod":                "checkpoints come with a later release",
+	"GetContainerEvents":        "events come with a later release; the kubelet lists instead",
+	"ListMetricDescriptors":     "metrics come with a later release",
+	"ListPodSandboxMetrics":     "metrics come with a later release",
+	"UpdatePodSandboxResources": "the kubelet owns the pod's group and has changed its limits already",
+}
