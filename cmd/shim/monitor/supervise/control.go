@@ -6,14 +6,14 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/monitor"
 )
 
-// accept takes one connection. Only root may ask; a connection beyond connMax is closed, which its client reports.
+// accept takes one connection. Only root may ask. Another user's connection is closed without a word, and so is one
+// beyond connMax, which its client reports.
 func (s *supervisor) accept() {
 	fd, uid, err := accept(s.listen)
 	if err != nil {
 		return
 	}
 	if uid != 0 {
-		send(fd, monitor.AppendReply(s.reply[:0], true, "only root may ask"))
 		syscall.Close(fd)
 		return
 	}

@@ -90,10 +90,6 @@ func creator() {
 		}
 		or, ow := pipe()
 		er, ew := pipe()
-		if p.Stdout != "" {
-			or, err = unix.Open(p.Stdout, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-			must(err)
-		}
 		child.Files = []uintptr{uintptr(in), uintptr(ow), uintptr(ew)}
 		a.Stdout, a.Stderr, keep = or, er, append(keep, or, er)
 	}
@@ -128,7 +124,7 @@ func initRole() {
 	for _, g := range p.Groups {
 		must(os.WriteFile(g, []byte("0"), 0))
 	}
-	fd, err := unix.Open(p.Args.Fifo, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	fd, err := unix.Open(p.Args.Dir+"/exec.fifo", unix.O_WRONLY|unix.O_CLOEXEC, 0)
 	must(err)
 	_, err = unix.Write(fd, []byte("0"))
 	must(err)
@@ -187,7 +183,10 @@ type box struct {
 // launch starts a monitor and does not wait for ready.
 func launch(t testing.TB, p plan) *box {
 	t.Helper()
-	dir := t.TempDir()
+	dir := p.Args.Dir
+	if dir == "" {
+		dir = t.TempDir()
+	}
 	b := &box{t: t, dir: dir, log: dir + "/0.log", socket: dir + "/c.sock", ended: make(chan struct{})}
 	p.Binary = binary
 	p.Args.ContainerID, p.Args.Dir, p.Args.BootID = "c1", dir, "boot"
@@ -203,11 +202,11 @@ func launch(t testing.TB, p plan) *box {
 	default:
 		b.log = p.Args.LogPath
 	}
+	if err := unix.Mkfifo(dir+"/exec.fifo", 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if p.Args.Fifo == "" {
 		p.Args.Fifo = dir + "/exec.fifo"
-		if err := unix.Mkfifo(p.Args.Fifo, 0o600); err != nil {
-			t.Fatal(err)
-		}
 	}
 	text, err := json.Marshal(p)
 	if err != nil {

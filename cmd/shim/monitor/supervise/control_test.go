@@ -1,0 +1,161 @@
+package supervise_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/shim"
+)
+
+func TestMalformedPackets(t *testing.T) {
+	b := start(t, plan{Script: "read x", Stdin: true})
+	c, err := net.Dial("unixpacket", b.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, p := range []string{"x", "ping", "2 ping", "1", "1 ", "1 nothing", "1 ping 2", "1 resize", "1 resize 1 1 1",
+		"1 resize 80 24", "\x00\xff", strings.Repeat("1", 1024), strings.Repeat("1", 1025), strings.Repeat("1 ping", 10000)} {
+		if got := talk(t, c, p); !strings.HasPrefix(got, "1 error ") {
+			t.Errorf("%.20q: %q", p, got)
+		}
+		if got := talk(t, c, "1 ping"); got != "1 ok" {
+			t.Errorf("after %.20q: %q", p, got)
+		}
+	}
+}
+
+func TestConnections(t *testing.T) {
+	b := start(t, plan{Script: "read x", Stdin: true})
+	var open []net.Conn
+	refused := 0
+	for range 40 {
+		c, err := net.Dial("unixpacket", b.socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(10 * time.Second))
+		buf := make([]byte, 64)
+		c.Write([]byte("1 ping"))
+		if n, err := c.Read(buf); err != nil || n == 0 {
+			refused++
+			continue
+		}
+		open = append(open, c)
+	}
+	if len(open) != 16 || refused != 24 {
+		t.Errorf("%d open, %d refused", len(open), refused)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	eventually(t, "a place is free again", func() bool {
+		return (shim.Client{Socket: b.socket}).Ping(context.Background()) == nil
+	})
+}
+
+func TestOtherUserIsRefused(t *testing.T) {
+	dir, err := os.MkdirTemp("", "runtimed-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	os.Chmod(dir, 0o755)
+	p := plan{Script: "read x", Stdin: true}
+	p.Args.Socket = dir + "/s"
+	b := start(t, p)
+	b.socket = p.Args.Socket
+	os.Chmod(b.socket, 0o666)
+	for _, packet := range []string{"1 ping", "1 reopen"} {
+		cmd := exec.Command("/proc/self/exe", b.socket, packet)
+		cmd.Env = []string{roleKey + "=client"}
+		out, err := cmd.CombinedOutput()
+		if err == nil || strings.Contains(string(out), "1 ok") || !strings.Contains(string(out), "client read") {
+			t.Errorf("%q: %q, %v", packet, out, err)
+		}
+	}
+	if got := b.ask("1 ping"); got != "1 ok" {
+		t.Errorf("root: %q", got)
+	}
+}
+
+func TestClientMeetsMonitor(t *testing.T) {
+	ctx := context.Background()
+	b := start(t, plan{Script: "echo hello; read x", Stdin: true})
+	c := shim.Client{Socket: b.socket}
+	if err := c.Ping(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := c.Resize(ctx, 1, 2); !errdefs.IsFailedPrecondition(err) {
+		t.Errorf("resize: %v", err)
+	}
+	eventually(t, "hello is read", func() bool {
+		n, err := c.Stats(ctx)
+		return err == nil && n.Read == 6 && n.Lost == 0
+	})
+	if err := c.ReopenLog(ctx); err != nil {
+		t.Error(err)
+	}
+	if err := os.Rename(b.dir, b.dir+".moved"); err != nil {
+		t.Fatal(err)
+	}
+	c.Socket = b.dir + ".moved/c.sock"
+	err := c.ReopenLog(ctx)
+	os.Rename(b.dir+".moved", b.dir)
+	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "0.log: no such file") {
+		t.Errorf("reopen without a directory: %v", err)
+	}
+}
+
+// A stopped monitor answers nothing, for ever; the calls end. It goes on where it was when it is let go on.
+func TestStoppedMonitor(t *testing.T) {
+	b := start(t, plan{Script: "read x", Stdin: true})
+	c := shim.Client{Socket: b.socket}
+	b.cmd.Process.Signal(syscall.SIGSTOP)
+	begin := time.Now()
+	err := c.Ping(context.Background())
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("ping: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Millisecond)
+	defer cancel()
+	for range 100 { // its queue runs full
+		if err := c.ReopenLog(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("reopen: %v", err)
+		}
+	}
+	t.Logf("%v", time.Since(begin))
+	b.cmd.Process.Signal(syscall.SIGCONT)
+	eventually(t, "it answers again", func() bool { return c.Ping(context.Background()) == nil })
+}
+
+// SIGKILL is the daemon's to notice: the lock goes with the process, and no exit is stated.
+func TestKilledMonitor(t *testing.T) {
+	b := start(t, plan{Script: "sleep 600"})
+	s, err := b.started()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.cmd.Process.Kill()
+	<-b.ended
+	if err := (shim.Client{Socket: b.socket}).Ping(context.Background()); !errdefs.IsUnavailable(err) {
+		t.Errorf("ping: %v", err)
+	}
+	if _, err := os.Stat(b.dir + "/exit.json"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("exit.json: %v", err)
+	}
+	if procState(s.Init.PID) == 0 {
+		t.Error("the container died with its monitor: who kills it is the daemon")
+	}
+	syscall.Kill(s.Init.PID, syscall.SIGKILL)
+}
