@@ -81,12 +81,13 @@ func WriteFile(path string, data []byte, sync bool) (err error) {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err == nil && sync {
-		err = syncDir(filepath.Dir(path))
+		err = SyncDir(filepath.Dir(path))
 	}
 	return DiskError(err)
 }
 
-func syncDir(dir string) error {
+// SyncDir makes the names in dir durable.
+func SyncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

@@ -2,9 +2,6 @@ package registry
 
 import (
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
 
@@ -14,39 +11,21 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
-// Auth holds the credentials of a request; its fields are those of the CRI's AuthConfig. It prints, logs and marshals as
-// a placeholder: nothing but the wire to its registry ever sees them.
-type Auth struct {
-	Username string
-	Password string
-	// Auth is base64 of "username:password".
-	Auth string
-	// ServerAddress, when set, must be the registry of the image.
-	ServerAddress string
-	// IdentityToken is exchanged for an access token at the registry's token service.
-	IdentityToken string
-	// RegistryToken is sent to the registry as it is.
-	RegistryToken string
-}
-
-const hidden = "[credentials]"
-
-// Format, MarshalJSON and LogValue hide the credentials from every verb of fmt, from JSON and from slog.
-func (a Auth) Format(f fmt.State, _ rune)   { fmt.Fprint(f, hidden) }
-func (a Auth) MarshalJSON() ([]byte, error) { return json.Marshal(hidden) }
-func (a Auth) LogValue() slog.Value         { return slog.StringValue(hidden) }
+// Auth holds the credentials of a request.
+type Auth = spec.RegistryAuth
 
 // maxSecret bounds each field, in bytes; the largest known are tokens of some KiB.
 const maxSecret = 64 << 10
 
-// Empty tells whether there is nothing to authenticate with.
-func (a Auth) Empty() bool {
-	return a.Username == "" && a.Password == "" && a.Auth == "" && a.IdentityToken == "" && a.RegistryToken == ""
+// empty tells whether there is nothing to authenticate with: an address alone is no credential.
+func empty(a Auth) bool {
+	a.ServerAddress = ""
+	return a.Empty()
 }
 
 // resolve checks a and brings it into the form that the wire needs. host is the image's registry, as requests need it.
-func (a Auth) resolve(host string) (authn.AuthConfig, error) {
-	if a.Empty() {
+func resolve(a Auth, host string) (authn.AuthConfig, error) {
+	if empty(a) {
 		return authn.AuthConfig{}, nil
 	}
 	for _, s := range []string{a.Username, a.Password, a.Auth, a.IdentityToken, a.RegistryToken, a.ServerAddress} {

@@ -80,8 +80,8 @@ func join(host, path string) string {
 
 // authFor returns the credentials for a repository: the request's, an auth file's, the configured helper's, or none.
 func (c *Client) authFor(ctx context.Context, host, path string, a Auth) (authn.AuthConfig, error) {
-	if !a.Empty() {
-		return a.resolve(host)
+	if !empty(a) {
+		return resolve(a, host)
 	}
 	for _, file := range c.config.AuthFiles {
 		b, err := content.ReadFile(file, maxAuthFile)
@@ -96,7 +96,7 @@ func (c *Client) authFor(ctx context.Context, host, path string, a Auth) (authn.
 			return authn.AuthConfig{}, spec.Preconditionf("auth file %s: %w", file, err)
 		}
 		if e, ok := lookup(entries, host, path); ok {
-			got, err := e.credentials().resolve(host)
+			got, err := resolve(e.credentials(), host)
 			if err != nil {
 				return got, spec.Preconditionf("auth file %s: %w", file, err)
 			}
@@ -142,7 +142,7 @@ func askHelper(parent context.Context, helper, host string) (authn.AuthConfig, e
 	cmd.Stdout = out
 	if err := cmd.Run(); err != nil {
 		if parent.Err() != nil {
-			return authn.AuthConfig{}, context.Cause(parent)
+			return authn.AuthConfig{}, Ended(parent)
 		}
 		return fail("has no credentials: " + err.Error())
 	}
@@ -151,9 +151,9 @@ func askHelper(parent context.Context, helper, host string) (authn.AuthConfig, e
 		return fail("did not answer with JSON")
 	}
 	if answer.Username == "<token>" {
-		return Auth{IdentityToken: answer.Secret}.resolve(host)
+		return resolve(Auth{IdentityToken: answer.Secret}, host)
 	}
-	got, err := Auth{Username: answer.Username, Password: answer.Secret}.resolve(host)
+	got, err := resolve(Auth{Username: answer.Username, Password: answer.Secret}, host)
 	if err != nil {
 		return fail("answered without a username and a secret")
 	}

@@ -127,7 +127,7 @@ func (s *session) classify(ctx context.Context, what string, err error) error {
 		return nil
 	}
 	if ctx.Err() != nil {
-		return fmt.Errorf("%s: pull ended: %w", what, context.Cause(ctx))
+		return fmt.Errorf("%s: pull ended: %w", what, Ended(ctx))
 	}
 	if spec.KindOf(err) != nil {
 		return err
@@ -187,7 +187,7 @@ func (s *session) retry(ctx context.Context, f func() error) error {
 		select {
 		case <-ctx.Done():
 			t.Stop()
-			return context.Cause(ctx)
+			return Ended(ctx)
 		case <-t.C:
 		}
 	}
@@ -202,4 +202,14 @@ func retryAfter(s string, now time.Time) time.Duration {
 		return max(0, min(t.Sub(now), maxBackoff))
 	}
 	return 0
+}
+
+// Ended is why ctx ended: errors.Is finds context.Canceled or context.DeadlineExceeded in it, and the cause where there
+// is another.
+func Ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }

@@ -159,7 +159,7 @@ func (s *session) broken(ctx context.Context, err error) error {
 	var path *os.PathError
 	switch {
 	case ctx.Err() != nil:
-		return context.Cause(ctx)
+		return Ended(ctx)
 	case spec.KindOf(err) != nil, errors.As(err, &path), errors.Is(short, errStalled), errors.Is(short, errSlow), errors.Is(short, errLong):
 		return short
 	}

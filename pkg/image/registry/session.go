@@ -143,7 +143,7 @@ func (s *session) connect(ctx context.Context) (*http.Client, error) {
 // handshakeError keeps what can be shown of an error of go-containerregistry: some quote a token service's whole answer.
 func (s *session) handshakeError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return Ended(ctx)
 	}
 	short := s.guard.shorten(err)
 	var (
@@ -175,7 +175,7 @@ func (t *inTurn) RoundTrip(req *http.Request) (*http.Response, error) {
 		defer func() { <-t.turn }()
 		return t.inner.RoundTrip(req)
 	case <-req.Context().Done():
-		return nil, context.Cause(req.Context())
+		return nil, Ended(req.Context())
 	}
 }
 

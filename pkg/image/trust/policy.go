@@ -31,6 +31,15 @@ func NewPolicy(mode string) (Policy, error) {
 // Off tells whether every image is accepted unseen; who starts or pulls says so aloud.
 func (p Policy) Off() bool { return p.mode == Off }
 
+// Admit refuses at once, with Verify's error, a reference that Verify would refuse whatever the registry says of it.
+func (p Policy) Admit(reference string) error {
+	if p.mode == Off {
+		return nil
+	}
+	return spec.Errorf(errdefs.ErrUnknown, "SignatureValidationFailed: image %q: this node has no policy that says which "+
+		"images to trust; set trust.mode = \"off\" in the configuration to run every image unverified", reference)
+}
+
 // Subject is what is to be judged: an image as it was asked for, and the documents that the registry answered with, the
 // one that the reference names first, the manifest last.
 type Subject struct {
@@ -45,9 +54,8 @@ func (p Policy) Verify(s Subject) (Verified, error) {
 	if err := s.chained(); err != nil {
 		return Verified{}, err
 	}
-	if p.mode != Off {
-		return Verified{}, spec.Errorf(errdefs.ErrUnknown, "SignatureValidationFailed: image %q: this node has no policy that "+
-			"says which images to trust; set trust.mode = \"off\" in the configuration to run every image unverified", s.Reference)
+	if err := p.Admit(s.Reference); err != nil {
+		return Verified{}, err
 	}
 	last := s.Documents[len(s.Documents)-1]
 	return Verified{&verdict{repository: s.Repository, root: s.Documents[0].Digest, manifest: last.Digest, content: *last.Manifest}}, nil
