@@ -1,46 +1,84 @@
 package network
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"sync"
+	"time"
 
-	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
-// forgetFlows deletes conntrack's UDP flows to the host ports or from the addresses. A UDP client that sends without a
-// pause keeps its flow alive, and so would never reach a pod that came, or keep on sending to one that left. TCP needs
-// none of it. Without UDP host ports there is nothing to do: reading a large conntrack table takes its time.
-func (n *Network) forgetFlows(ports []hostPort, addrs []netip.Addr) error {
-	for _, v4 := range []bool{true, false} {
-		f := &udpFlows{addrs: addrs}
-		for _, p := range ports {
-			if p.proto == spec.UDP && p.v4 == v4 {
-				f.ports = append(f.ports, p)
-			}
+// forgetter deletes conntrack's UDP flows in the background, many pods' in one pass: a pass walks the whole table, which
+// takes 10 ms even when it is empty.
+type forgetter struct {
+	mu      sync.Mutex
+	pending []netlink.CustomConntrackFilter
+	running bool
+}
+
+// forgetFlows deletes conntrack's UDP flows to the host ports or from the addresses, soon after it returns. A UDP client
+// that sends without a pause keeps its flow alive, and so would never reach a pod that came, or keep on sending to one
+// that left. TCP needs none of it.
+func (n *Network) forgetFlows(ports []hostPort, addrs []netip.Addr) {
+	f := &udpFlows{addrs: addrs}
+	for _, p := range ports {
+		if p.proto == spec.UDP {
+			f.ports = append(f.ports, p)
 		}
-		if len(f.ports) == 0 {
-			continue
+	}
+	if len(f.ports) == 0 {
+		return
+	}
+	n.flows.mu.Lock()
+	defer n.flows.mu.Unlock()
+	n.flows.pending = append(n.flows.pending, f)
+	if !n.flows.running {
+		n.flows.running = true
+		n.wait.Go(n.forgetLoop)
+	}
+}
+
+func (n *Network) forgetLoop() {
+	for {
+		select { // for others to join, and for the pod to be done: a pass delays RCU, and so links that come and go
+		case <-time.After(50 * time.Millisecond):
+		case <-n.ctx.Done():
 		}
-		fam := netlink.InetFamily(unix.AF_INET)
-		if !v4 {
-			fam = unix.AF_INET6
+		n.flows.mu.Lock()
+		filters := n.flows.pending
+		n.flows.pending = nil
+		if len(filters) == 0 {
+			n.flows.running = false
+			n.flows.mu.Unlock()
+			return
 		}
-		h, err := netlink.NewHandleAt(n.own, unix.NETLINK_NETFILTER)
-		if err != nil {
-			return spec.Errorf(errdefs.ErrUnavailable, "conntrack socket: %w", err)
-		}
-		_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, fam, f)
-		h.Close()
-		if err != nil {
-			// The flows time out by themselves; a busy table is no reason to fail a pod.
+		n.flows.mu.Unlock()
+		if err := n.deleteFlows(filters); err != nil {
+			// They time out by themselves; a busy table is no reason to fail a pod.
 			n.log.Warn("conntrack flows of host ports were not deleted", "error", err)
 		}
 	}
-	return nil
+}
+
+func (n *Network) deleteFlows(filters []netlink.CustomConntrackFilter) error {
+	h, err := netlink.NewHandleAt(n.own, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	for v4, family := range map[bool]netlink.InetFamily{true: unix.AF_INET, false: unix.AF_INET6} {
+		if n.cfg.subnet(v4) == nil {
+			continue
+		}
+		_, ferr := h.ConntrackDeleteFilters(netlink.ConntrackTable, family, filters...)
+		err = errors.Join(err, ferr)
+	}
+	return err
 }
 
 type udpFlows struct {
@@ -58,7 +96,8 @@ func (u *udpFlows) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 		return true
 	}
 	to, _ := netip.AddrFromSlice(f.Forward.DstIP)
+	to = to.Unmap()
 	return slices.ContainsFunc(u.ports, func(p hostPort) bool {
-		return p.port == f.Forward.DstPort && (!p.host.IsValid() || p.host == to.Unmap())
+		return p.port == f.Forward.DstPort && p.v4 == to.Is4() && (!p.host.IsValid() || p.host == to)
 	})
 }

@@ -36,7 +36,8 @@ type Network struct {
 	bridgeMu sync.Mutex // held while the bridge is made; above mu
 	bridge   int        // its index, once it was seen whole; guarded by bridgeMu
 
-	nft transactor // has its own lock, above mu
+	nft   transactor // has its own lock, above mu
+	flows forgetter
 
 	mu        sync.Mutex
 	pods      map[string]*pod

@@ -3,21 +3,26 @@ package network
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
-// pool hands out a subnet's addresses, next-free: an address that was given back is the last to be used again.
-// It is not safe for concurrent use.
+// pool hands out a subnet's addresses in turn. One that was given back rests: it is used again only when no other is
+// free, the one that rested longest first. It is not safe for concurrent use.
 type pool struct {
 	prefix  netip.Prefix
 	gateway netip.Addr
 	last    uint64 // highest offset that may be given; the lowest is 1
 	next    uint64 // where the search starts
 	used    map[netip.Addr]string
+	resting []netip.Addr // in the order of their release
 }
+
+// maxResting bounds the memory of a node that runs for years.
+const maxResting = 4096
 
 // maxOffset keeps an IPv6 subnet's pool at a size that can be counted.
 const maxOffset = 1 << 32
@@ -50,17 +55,33 @@ func (p *pool) take(id string) (netip.Addr, error) {
 		return netip.Addr{}, spec.Errorf(errdefs.ErrResourceExhausted,
 			"all %d addresses of subnet %s are in use; remove a pod or configure a larger subnet", p.capacity(), p.prefix)
 	}
+	a := p.search()
+	p.unrest(a)
+	p.used[a] = id
+	return a, nil
+}
+
+// search finds a free address. There is one.
+func (p *pool) search() netip.Addr {
+	if len(p.used)+len(p.resting) >= p.capacity() {
+		return p.resting[0]
+	}
 	for o := p.next; ; o++ {
 		if o > p.last {
 			o = 1
 		}
 		a := p.at(o)
-		if _, taken := p.used[a]; taken || a == p.gateway {
+		if _, taken := p.used[a]; taken || a == p.gateway || slices.Contains(p.resting, a) {
 			continue
 		}
-		p.used[a] = id
 		p.next = o + 1
-		return a, nil
+		return a
+	}
+}
+
+func (p *pool) unrest(a netip.Addr) {
+	if i := slices.Index(p.resting, a); i >= 0 {
+		p.resting = slices.Delete(p.resting, i, i+1)
 	}
 }
 
@@ -74,6 +95,7 @@ func (p *pool) claim(a netip.Addr, id string) error {
 	if other, taken := p.used[a]; taken && other != id {
 		return spec.Errorf(errdefs.ErrAlreadyExists, "address %s is that of sandbox %s", a, other)
 	}
+	p.unrest(a)
 	p.used[a] = id
 	p.next = max(p.next, o+1)
 	return nil
@@ -81,8 +103,13 @@ func (p *pool) claim(a netip.Addr, id string) error {
 
 // release gives an address back, if it is id's.
 func (p *pool) release(a netip.Addr, id string) {
-	if p.used[a] == id {
-		delete(p.used, a)
+	if owner, ok := p.used[a]; !ok || owner != id {
+		return
+	}
+	delete(p.used, a)
+	p.resting = append(p.resting, a)
+	if len(p.resting) > maxResting {
+		p.resting = p.resting[1:]
 	}
 }
 
