@@ -43,6 +43,8 @@ type User struct {
 	UID    uint32
 	GID    uint32
 	Groups []uint32
+	// Home is the user's home directory as the image's passwd has it, "/" where it has none.
+	Home string
 }
 
 // Reason says why a container or a sandbox has less confinement than the default, or which part of the request was
