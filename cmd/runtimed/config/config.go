@@ -1,0 +1,143 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+)
+
+// DefaultFile is read when no other file is named. It need not exist.
+const DefaultFile = "/etc/runtimed/config.toml"
+
+// Version of the format: the value of the key version.
+const Version = 1
+
+// Config is the effective configuration. The toml tags are the keys' names; Keys says what they mean.
+type Config struct {
+	Version  int                 `toml:"version"`
+	Root     string              `toml:"root"`
+	Run      string              `toml:"run"`
+	NetnsDir string              `toml:"netns_dir"`
+	Libexec  string              `toml:"libexec"`
+	Socket   Socket              `toml:"socket"`
+	Cgroup   Cgroup              `toml:"cgroup"`
+	Network  Network             `toml:"network"`
+	Userns   Userns              `toml:"userns"`
+	Security Security            `toml:"security"`
+	Image    Image               `toml:"image"`
+	Trust    Trust               `toml:"trust"`
+	Log      Log                 `toml:"log"`
+	Registry map[string]Registry `toml:"registry"`
+
+	// File is where the configuration came from, "" for the defaults alone. Lines holds the line of each key that it
+	// sets, by the key's full name.
+	File  string         `toml:"-"`
+	Lines map[string]int `toml:"-"`
+}
+
+// Socket is the table [socket].
+type Socket struct {
+	AllowedUIDs []uint32 `toml:"allowed_uids"`
+}
+
+// Cgroup is the table [cgroup].
+type Cgroup struct {
+	Root string `toml:"root"`
+}
+
+// Network is the table [network].
+type Network struct {
+	Bridge   string `toml:"bridge"`
+	Subnet   string `toml:"subnet"`
+	Subnet6  string `toml:"subnet6"`
+	NftTable string `toml:"nft_table"`
+	MTU      int    `toml:"mtu"`
+}
+
+// Userns is the table [userns].
+type Userns struct {
+	FirstID uint32 `toml:"first_id"`
+	Size    uint32 `toml:"size"`
+	Count   uint32 `toml:"count"`
+}
+
+// Security is the table [security].
+type Security struct {
+	Policy       string   `toml:"policy"`
+	Capabilities []string `toml:"capabilities"`
+	SeccompRoot  string   `toml:"seccomp_root"`
+}
+
+// Image is the table [image].
+type Image struct {
+	AuthFiles       []string `toml:"auth_files"`
+	Parallel        int      `toml:"parallel"`
+	ProgressTimeout int      `toml:"progress_timeout"`
+	MaxLayerBytes   int64    `toml:"max_layer_bytes"`
+	MaxLayerEntries int64    `toml:"max_layer_entries"`
+	MaxLayerRatio   int      `toml:"max_layer_ratio"`
+	MaxPathDepth    int      `toml:"max_path_depth"`
+}
+
+// Trust is the table [trust].
+type Trust struct {
+	Mode string `toml:"mode"`
+}
+
+// Log is the table [log].
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// Registry is a table [registry."host:port"].
+type Registry struct {
+	Mirrors          []string `toml:"mirrors"`
+	PlainHTTP        bool     `toml:"plain_http"`
+	CA               string   `toml:"ca"`
+	CredentialHelper string   `toml:"credential_helper"`
+}
+
+// Default is the configuration of a node without a file.
+func Default() Config {
+	return Config{
+		Version: Version, Root: "/var/lib/runtimed", Run: "/run/runtimed", NetnsDir: "/run/netns",
+		Socket: Socket{AllowedUIDs: []uint32{0}},
+		Cgroup: Cgroup{Root: "/runtimed"},
+		Network: Network{
+			Bridge: "runtimed0", Subnet: "10.63.0.0/16", Subnet6: "fd72:756e:7469::/64", NftTable: "runtimed",
+		},
+		Userns: Userns{FirstID: 0x40000000, Size: 65536, Count: 4096},
+		Security: Security{
+			Policy: "auto",
+			Capabilities: []string{
+				"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+				"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+			},
+			SeccompRoot: "/var/lib/kubelet/seccomp",
+		},
+		Image: Image{
+			AuthFiles: []string{"/etc/runtimed/auth.json", "/root/.docker/config.json", "/run/containers/0/auth.json"},
+			Parallel:  4, ProgressTimeout: 60,
+			MaxLayerBytes: 64 << 30, MaxLayerEntries: 4_000_000, MaxLayerRatio: 1000, MaxPathDepth: 256,
+		},
+		Log: Log{Level: "info", Format: "text"},
+	}
+}
+
+// Layout names the daemon's paths.
+func (c Config) Layout() spec.Layout { return spec.Layout{Root: c.Root, Run: c.Run, Netns: c.NetnsDir} }
+
+// LibexecDir is where the daemon's programs are: the key libexec, or the directory of the running program.
+func (c Config) LibexecDir() (string, error) {
+	if c.Libexec != "" {
+		return c.Libexec, nil
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	exe, err = filepath.EvalSymlinks(exe)
+	return filepath.Dir(exe), err
+}
