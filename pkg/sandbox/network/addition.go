@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -43,7 +44,7 @@ func (a *addition) result() spec.NetworkResult {
 	defer a.n.mu.Unlock()
 	for _, ip := range a.pod.addrs {
 		s := a.n.cfg.subnet(ip.Is4())
-		r.Addresses = append(r.Addresses, spec.Address{IP: ip.String(), Prefix: s.Prefix.Bits(), Gateway: s.gateway().String()})
+		r.Addresses = append(r.Addresses, spec.Address{IP: ip.String(), Prefix: s.Prefix.Bits(), Gateway: s.Router().String()})
 	}
 	return r
 }
@@ -94,15 +95,15 @@ func (a *addition) takeAddresses(context.Context) error {
 	n := a.n
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := &pod{id: a.id, asked: a.request.Ports}
+	p := &pod{id: a.id}
 	for _, s := range n.cfg.Subnets {
 		if a.noIPv6 && s.Prefix.Addr().Is6() {
 			continue
 		}
-		ip, err := n.pools[s.Prefix.Addr().Is4()].take(a.id)
+		ip, err := n.pools[s.Prefix.Addr().Is4()].Take(a.id)
 		if err != nil {
 			for _, got := range p.addrs {
-				n.pools[got.Is4()].release(got, a.id)
+				n.pools[got.Is4()].Release(got, a.id)
 			}
 			return err
 		}
@@ -121,7 +122,7 @@ func (a *addition) releaseAddresses(context.Context) error {
 	defer n.mu.Unlock()
 	if p := n.pods[a.id]; p != nil {
 		for _, ip := range p.addrs {
-			n.pools[ip.Is4()].release(ip, a.id)
+			n.pools[ip.Is4()].Release(ip, a.id)
 		}
 		delete(n.pods, a.id)
 	}
@@ -131,7 +132,7 @@ func (a *addition) releaseAddresses(context.Context) error {
 func (a *addition) takePorts(context.Context) error {
 	_, v4 := a.pod.addr(true)
 	_, v6 := a.pod.addr(false)
-	want, err := resolvePorts(a.request.Ports, v4, v6)
+	want, err := ruleset.ResolvePorts(a.request.Ports, v4, v6)
 	if err != nil || len(want) == 0 {
 		return err
 	}
@@ -212,7 +213,7 @@ func (a *addition) deleteRules(context.Context) error {
 }
 
 // lastOf reads what a recorded result says, as far as it can be read.
-func lastOf(r *spec.NetworkResult) (ports []hostPort, addrs []netip.Addr) {
+func lastOf(r *spec.NetworkResult) (ports []ruleset.HostPort, addrs []netip.Addr) {
 	if r == nil {
 		return nil, nil
 	}
@@ -223,7 +224,7 @@ func lastOf(r *spec.NetworkResult) (ports []hostPort, addrs []netip.Addr) {
 			v4, v6 = v4 || ip.Is4(), v6 || ip.Is6()
 		}
 	}
-	ports, err := resolvePorts(r.Ports, v4, v6)
+	ports, err := ruleset.ResolvePorts(r.Ports, v4, v6)
 	if err != nil {
 		return nil, addrs
 	}

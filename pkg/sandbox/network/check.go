@@ -11,7 +11,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/network/xtables"
 )
 
 // Finding is something about the node that keeps this network from working, for a person.
@@ -59,7 +60,7 @@ func checkBridge(cfg Config) []Finding {
 		if ip = ip.Unmap(); !ok || ip.IsLinkLocalUnicast() {
 			continue
 		}
-		if s := cfg.subnet(ip.Is4()); s == nil || s.gateway() != ip {
+		if s := cfg.subnet(ip.Is4()); s == nil || s.Router() != ip {
 			out = append(out, Finding{What: fmt.Sprintf("bridge %s has address %s", cfg.Bridge, a.IPNet),
 				Why: "it is none of the configured gateways: the bridge is somebody else's, or the subnet was changed",
 				Fix: fmt.Sprintf("choose another bridge name, or run: ip addr del %s dev %s", a.IPNet, cfg.Bridge)})
@@ -231,9 +232,7 @@ func acceptsBridge(c *nftables.Conn, chains []*nftables.Chain, t *nftables.Table
 
 // warnOfFirewall says in the log what Check finds, without delaying the pod.
 func (n *Network) warnOfFirewall() {
-	n.wait.Add(1)
-	go func() {
-		defer n.wait.Done()
+	n.wait.Go(func() {
 		var found []Finding
 		err := inNetns(int(n.own), int(n.own), func() error {
 			found = Check(n.ctx, n.cfg)
@@ -245,21 +244,17 @@ func (n *Network) warnOfFirewall() {
 		for _, f := range found {
 			n.log.Warn(f.What, "why", f.Why, "fix", f.Fix)
 		}
-	}()
+	})
 }
 
 // checkLegacy looks at the FORWARD chain of the iptables of old, which nftables does not show.
 func checkLegacy(cfg Config) []Finding {
 	var out []Finding
-	for _, t := range []legacyTable{
-		{names: "/proc/thread-self/net/ip_tables_names", family: unix.AF_INET, level: unix.SOL_IP, header: 84},
-		{names: "/proc/thread-self/net/ip6_tables_names", family: unix.AF_INET6, level: unix.SOL_IPV6, header: 136},
-	} {
-		v4 := t.family == unix.AF_INET
+	for _, v4 := range []bool{true, false} {
 		if cfg.subnet(v4) == nil {
 			continue
 		}
-		drops, err := t.forwardDrops(cfg.Bridge)
+		drops, err := xtables.ForwardDrops(v4, cfg.Bridge)
 		if err != nil {
 			out = append(out, unreadable("iptables' filter table", err)...)
 		} else if drops {

@@ -1,12 +1,9 @@
 package network
 
 import (
-	"encoding/binary"
 	"os/exec"
 	"strings"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
@@ -114,77 +111,4 @@ func TestLeaksNamesEveryKind(t *testing.T) {
 	if _, err := byName(node, cfg.VethName(planted)); !isNotExist(err) {
 		t.Errorf("the planted link is still there: %v", err)
 	}
-}
-
-// legacyRule makes one struct ipt_entry or ip6t_entry with a standard target.
-func legacyRule(t legacyTable, in, out string, verdict int32) []byte {
-	fixed := t.header + 28
-	b := make([]byte, fixed+40)
-	addrs := 16
-	if t.family == unix.AF_INET6 {
-		addrs = 64
-	}
-	copy(b[addrs:], in)
-	copy(b[addrs+unix.IFNAMSIZ:], out)
-	binary.NativeEndian.PutUint16(b[t.header+4:], uint16(fixed))
-	binary.NativeEndian.PutUint16(b[t.header+6:], uint16(len(b)))
-	binary.NativeEndian.PutUint16(b[fixed:], 40)
-	binary.NativeEndian.PutUint32(b[fixed+32:], uint32(verdict))
-	return b
-}
-
-var legacyTables = []legacyTable{{family: unix.AF_INET, header: 84}, {family: unix.AF_INET6, header: 136}}
-
-func TestLegacyParse(t *testing.T) {
-	for _, l := range legacyTables {
-		accept, drop := legacyRule(l, "", "", -2), legacyRule(l, "", "", -1)
-		ours, other := legacyRule(l, "br", "", -2), legacyRule(l, "eth0", "br0", -2)
-		for name, c := range map[string]struct {
-			rules  [][]byte
-			policy int // index
-			drops  bool
-			fails  bool
-		}{
-			"accept":       {[][]byte{accept}, 0, false, false},
-			"drop":         {[][]byte{drop}, 0, true, false},
-			"ours":         {[][]byte{ours, drop}, 1, false, false},
-			"others":       {[][]byte{other, drop}, 1, true, false},
-			"torn":         {[][]byte{drop[:len(drop)-1]}, 0, false, true},
-			"empty":        {nil, 0, false, true},
-			"endless":      {[][]byte{drop, make([]byte, len(drop))}, 0, false, true},
-			"policy after": {[][]byte{drop}, 1, false, true},
-		} {
-			var table []byte
-			policy := 0
-			for i, r := range c.rules {
-				if i == c.policy {
-					policy = len(table)
-				}
-				table = append(table, r...)
-			}
-			if c.policy >= len(c.rules) {
-				policy = len(table)
-			}
-			drops, err := l.parse(table, 0, policy, "br")
-			if drops != c.drops || (err != nil) != c.fails {
-				t.Errorf("%s: %v, %v", name, drops, err)
-			}
-		}
-	}
-}
-
-func FuzzLegacyParse(f *testing.F) {
-	for i, l := range legacyTables {
-		f.Add(i == 1, append(legacyRule(l, "br", "", -2), legacyRule(l, "", "", -1)...), 0, 152)
-		f.Add(i == 1, []byte{}, 0, -1)
-	}
-	f.Fuzz(func(t *testing.T, v6 bool, table []byte, first, policy int) {
-		l := legacyTables[0]
-		if v6 {
-			l = legacyTables[1]
-		}
-		if drops, err := l.parse(table, first, policy, "br"); drops && err != nil {
-			t.Error("an answer with an error")
-		}
-	})
 }

@@ -3,11 +3,12 @@ package network
 import (
 	"crypto/sha256"
 	"encoding/base32"
-	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/address"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -23,33 +24,12 @@ type Config struct {
 	NetnsDir string
 }
 
-// Subnet is a pool of pod addresses. Its gateway is the bridge's address; the zero Addr is the subnet's first.
-type Subnet struct {
-	Prefix  netip.Prefix
-	Gateway netip.Addr
-}
+// Subnet is a pool of pod addresses and the bridge's address in it.
+type Subnet = address.Subnet
 
 // ParseSubnets reads prefixes in CIDR notation, with the first address of each as the gateway. It checks form only;
 // Config.Validate checks the rest.
-func ParseSubnets(cidrs []string) ([]Subnet, error) {
-	var out []Subnet
-	for _, c := range cidrs {
-		p, err := netip.ParsePrefix(strings.TrimSpace(c))
-		if err != nil {
-			return nil, spec.Invalidf("subnet %q is not in CIDR notation such as 10.88.0.0/16", c)
-		}
-		out = append(out, Subnet{Prefix: p})
-	}
-	return out, nil
-}
-
-// gateway returns the bridge's address in the subnet.
-func (s Subnet) gateway() netip.Addr {
-	if s.Gateway.IsValid() {
-		return s.Gateway
-	}
-	return s.Prefix.Masked().Addr().Next()
-}
+func ParseSubnets(cidrs []string) ([]Subnet, error) { return address.Parse(cidrs) }
 
 var (
 	bridgeName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}$`)
@@ -93,7 +73,7 @@ func (c Config) validateSubnets() error {
 	}
 	var v4, v6 int
 	for i, s := range c.Subnets {
-		if err := s.validate(); err != nil {
+		if err := s.Validate(); err != nil {
 			return err
 		}
 		for _, o := range c.Subnets[:i] {
@@ -111,42 +91,6 @@ func (c Config) validateSubnets() error {
 		return spec.Invalidf("%d IPv4 and %d IPv6 subnets are configured; at most one of each is possible", v4, v6)
 	}
 	return nil
-}
-
-func (s Subnet) validate() error {
-	p := s.Prefix
-	a := p.Addr()
-	switch {
-	case !p.IsValid():
-		return spec.Invalidf("subnet is not a valid prefix")
-	case a.Is4In6():
-		return spec.Invalidf("subnet %s is an IPv4 prefix in IPv6 form; write it as IPv4", p)
-	case p.Masked() != p:
-		return spec.Invalidf("subnet %s has bits beyond its length; did you mean %s?", p, p.Masked())
-	case a.IsLoopback() || a.IsMulticast() || a.IsLinkLocalUnicast() || a.IsUnspecified():
-		return spec.Invalidf("subnet %s is not unicast that can be routed", p)
-	case a.Is4() && a.As4()[0] >= 240:
-		return spec.Invalidf("subnet %s is reserved (RFC 1112)", p)
-	case p.Bits() < 8 || p.Bits() > a.BitLen()-2:
-		return spec.Invalidf("subnet %s: a prefix length of 8 to %d is possible", p, a.BitLen()-2)
-	}
-	g := s.gateway()
-	if !p.Contains(g) || g == a || g == lastAddr(p) {
-		return spec.Invalidf("gateway %s is not an address for a host in subnet %s", g, p)
-	}
-	return nil
-}
-
-// lastAddr returns IPv4's broadcast address, and for IPv6 the zero Addr: it has none.
-func lastAddr(p netip.Prefix) netip.Addr {
-	if !p.Addr().Is4() {
-		return netip.Addr{}
-	}
-	b := p.Masked().Addr().As4()
-	for i := p.Bits(); i < 32; i++ {
-		b[i/8] |= 0x80 >> (i % 8)
-	}
-	return netip.AddrFrom4(b)
 }
 
 func (c Config) hasIPv6() bool { return c.subnet(false) != nil }
@@ -175,21 +119,14 @@ func hashName(s string, n int) string {
 	return strings.ToLower(base32.StdEncoding.EncodeToString(h[:]))[:n]
 }
 
-// mac is a pod's hardware address: a function of its primary address, so that a neighbour's cache entry stays right
-// when an address is used again.
-func mac(primary netip.Addr) [6]byte {
-	m := [6]byte{0x0a, 0x58}
-	if primary.Is4() {
-		a := primary.As4()
-		copy(m[2:], a[:])
-		return m
+// rules is what the tables depend on.
+func (c Config) rules() ruleset.Config {
+	r := ruleset.Config{Table: c.Table, Bridge: c.Bridge, LinkPrefix: c.vethPrefix()}
+	if s := c.subnet(true); s != nil {
+		r.V4 = s.Prefix
 	}
-	h := sha256.Sum256(primary.AsSlice())
-	copy(m[2:], h[:])
-	return m
-}
-
-// linkLocal is the address that the kernel gives a link with this MAC (RFC 4291, appendix A).
-func linkLocal(m [6]byte) netip.Addr {
-	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, 9: m[1], 10: m[2], 11: 0xff, 12: 0xfe, 13: m[3], 14: m[4], 15: m[5]})
+	if s := c.subnet(false); s != nil {
+		r.V6 = s.Prefix
+	}
+	return r
 }

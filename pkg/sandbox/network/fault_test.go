@@ -49,7 +49,7 @@ func TestEveryStepFails(t *testing.T) {
 			t.Errorf("step %s: %v", name, err)
 		}
 		same(t, before, snapshot(node))
-		if len(n.pods)+len(n.pools[true].used)+len(n.pools[false].used) != 0 {
+		if len(n.pods)+n.pools[true].Used()+n.pools[false].Used() != 0 {
 			t.Errorf("step %s: memory holds %v", name, n.pods)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -24,10 +25,10 @@ type forgetter struct {
 // forgetFlows deletes conntrack's UDP flows to the host ports or from the addresses, soon after it returns. A UDP client
 // that sends without a pause keeps its flow alive, and so would never reach a pod that came, or keep on sending to one
 // that left. TCP needs none of it.
-func (n *Network) forgetFlows(ports []hostPort, addrs []netip.Addr) {
+func (n *Network) forgetFlows(ports []ruleset.HostPort, addrs []netip.Addr) {
 	f := &udpFlows{addrs: addrs}
 	for _, p := range ports {
-		if p.proto == spec.UDP {
+		if p.Proto == spec.UDP {
 			f.ports = append(f.ports, p)
 		}
 	}
@@ -82,7 +83,7 @@ func (n *Network) deleteFlows(filters []netlink.CustomConntrackFilter) error {
 }
 
 type udpFlows struct {
-	ports []hostPort
+	ports []ruleset.HostPort
 	addrs []netip.Addr
 }
 
@@ -97,7 +98,7 @@ func (u *udpFlows) MatchConntrackFlow(f *netlink.ConntrackFlow) bool {
 	}
 	to, _ := netip.AddrFromSlice(f.Forward.DstIP)
 	to = to.Unmap()
-	return slices.ContainsFunc(u.ports, func(p hostPort) bool {
-		return p.port == f.Forward.DstPort && p.v4 == to.Is4() && (!p.host.IsValid() || p.host == to)
+	return slices.ContainsFunc(u.ports, func(p ruleset.HostPort) bool {
+		return p.Port == f.Forward.DstPort && p.V4 == to.Is4() && (!p.Host.IsValid() || p.Host == to)
 	})
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/address"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -25,7 +27,7 @@ func Leaks(ctx context.Context, cfg Config, live map[string]spec.NetworkResult) 
 		return nil, err
 	}
 	defer own.Close()
-	n := &Network{cfg: cfg, handles: handlePool{ns: own}, nft: transactor{ns: own}, rules: newRuleset(cfg)}
+	n := &Network{cfg: cfg, handles: handlePool{ns: own}, nft: transactor{ns: own}, rules: ruleset.New(cfg.rules())}
 	defer n.handles.close()
 	defer n.nft.close()
 	links, err := n.ownLinks()
@@ -82,9 +84,9 @@ func tableLabel(s *nftables.Set) string {
 
 // leakedAddresses asks the records: an address is taken by being recorded.
 func leakedAddresses(cfg Config, live map[string]spec.NetworkResult) []string {
-	pools := map[bool]*pool{}
+	pools := map[bool]*address.Pool{}
 	for _, s := range cfg.Subnets {
-		pools[s.Prefix.Addr().Is4()] = newPool(s)
+		pools[s.Prefix.Addr().Is4()] = address.NewPool(s)
 	}
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(live)) {
@@ -94,7 +96,7 @@ func leakedAddresses(cfg Config, live map[string]spec.NetworkResult) []string {
 			p := pools[ip.Is4()]
 			if p == nil {
 				out = append(out, fmt.Sprintf("address %s of sandbox %s is of a family without a subnet", ip, id))
-			} else if err := p.claim(ip, id); err != nil {
+			} else if err := p.Claim(ip, id); err != nil {
 				out = append(out, fmt.Sprintf("sandbox %s: %s", id, err))
 			}
 		}

@@ -40,8 +40,8 @@ func stable(s string) string {
 		if strings.HasPrefix(l, "multicast ff") || strings.HasPrefix(l, "anycast ") {
 			continue
 		}
-		// The kernel adds these for the bridge's addresses a moment later, and with its first carrier.
-		if strings.Contains(l, "rtbr") && (strings.Contains(l, "fe80:") || strings.HasPrefix(l, "local fd00:")) {
+		// The kernel adds these a moment after a link or an address, and with a bridge's first carrier.
+		if f := strings.Fields(l); strings.Contains(l, "fe80:") || len(f) > 1 && f[0] == "local" && strings.Contains(f[1], ":") {
 			continue
 		}
 		var words []string
@@ -239,7 +239,7 @@ func TestAddressesRunOut(t *testing.T) {
 		t.Errorf("sixth pod: %v", err)
 	}
 	same(t, before, snapshot(node))
-	if got := len(n.pools[false].used); got != 5 {
+	if got := n.pools[false].Used(); got != 5 {
 		t.Errorf("%d IPv6 addresses are in use, want 5", got)
 	}
 	if err := n.Remove(t.Context(), pods[2].id, nil); err != nil {
@@ -261,7 +261,7 @@ func TestPodWithoutIPv6(t *testing.T) {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	ns.reach("tcp", join(outsideIP4, 9000), nodeIP4)
-	if len(n.pools[false].used) != 0 {
+	if n.pools[false].Used() != 0 {
 		t.Error("an IPv6 address is in use")
 	}
 }
@@ -342,7 +342,7 @@ func TestFiftyAtOnce(t *testing.T) {
 		}
 	})
 	same(t, before, snapshot(node))
-	if len(n.pods)+len(n.pools[true].used)+len(n.pools[false].used) != 0 {
+	if len(n.pods)+n.pools[true].Used()+n.pools[false].Used() != 0 {
 		t.Errorf("memory still holds %v", slices.Collect(maps.Keys(n.pods)))
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/address"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -30,7 +31,7 @@ func (n *Network) ensureBridge() (index int, err error) {
 		}
 		n.bridge = 0
 		i, err := n.makeBridge(h)
-		n.setCondition("BridgeFailed", err)
+		n.fault("BridgeFailed", err)
 		if err != nil {
 			return err
 		}
@@ -57,7 +58,7 @@ func (n *Network) makeBridge(h *netlink.Handle) (int, error) {
 	}
 	for _, s := range n.cfg.Subnets {
 		if err := h.AddrReplace(l, hostAddr(s)); err != nil {
-			return 0, spec.Errorf(errdefs.ErrUnavailable, "address %s on bridge %s: %w", s.gateway(), n.cfg.Bridge, err)
+			return 0, spec.Errorf(errdefs.ErrUnavailable, "address %s on bridge %s: %w", s.Router(), n.cfg.Bridge, err)
 		}
 	}
 	if err := h.LinkSetUp(l); err != nil {
@@ -67,8 +68,8 @@ func (n *Network) makeBridge(h *netlink.Handle) (int, error) {
 }
 
 func hostAddr(s Subnet) *netlink.Addr {
-	a := &netlink.Addr{IPNet: ipNet(s.gateway(), s.Prefix.Bits())}
-	if s.gateway().Is6() {
+	a := &netlink.Addr{IPNet: ipNet(s.Router(), s.Prefix.Bits())}
+	if s.Router().Is6() {
 		a.Flags = unix.IFA_F_NODAD
 	}
 	return a
@@ -79,7 +80,7 @@ func (n *Network) createBridge(h *netlink.Handle) (netlink.Link, error) {
 	attrs.Name = n.cfg.Bridge
 	attrs.MTU = n.mtu(h)
 	// A fixed address: the kernel's own choice changes as ports come and go, and pods would lose their gateway.
-	m := mac(n.cfg.Subnets[0].gateway())
+	m := address.MAC(n.cfg.Subnets[0].Router())
 	attrs.HardwareAddr = m[:]
 	if err := h.LinkAdd(&netlink.Bridge{LinkAttrs: attrs}); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,6 +15,8 @@ import (
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/address"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/step"
 )
@@ -29,7 +33,7 @@ type Network struct {
 	cfg     Config
 	log     *slog.Logger
 	observe step.Observer
-	rules   *ruleset
+	rules   *ruleset.Ruleset
 	own     netns.NsHandle // the daemon's network namespace
 	handles handlePool
 
@@ -41,9 +45,10 @@ type Network struct {
 
 	mu        sync.Mutex
 	pods      map[string]*pod
-	pools     map[bool]*pool // by "is IPv4"
+	pools     map[bool]*address.Pool // by "is IPv4"
 	recovered bool
-	condition spec.Condition
+	faults    map[string]error // by reason; none is OK
+	watching  bool
 
 	warnOnce sync.Once
 	stop     context.CancelFunc // ends what background waits for
@@ -55,8 +60,7 @@ type Network struct {
 type pod struct {
 	id    string
 	addrs []netip.Addr // in the order of the configured subnets
-	ports []hostPort
-	asked []spec.PortMapping
+	ports []ruleset.HostPort
 	held  []int // sockets that keep the host ports from the node's own processes
 	rules bool  // its elements belong in the tables
 	put   bool  // they may be there
@@ -71,7 +75,7 @@ func (p *pod) addr(v4 bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-func (p *pod) mac() [6]byte { return mac(p.addrs[0]) }
+func (p *pod) mac() [6]byte { return address.MAC(p.addrs[0]) }
 
 // New binds a Network to the network namespace of the calling thread. It changes nothing there.
 func New(cfg Config, o Options) (*Network, error) {
@@ -83,16 +87,16 @@ func New(cfg Config, o Options) (*Network, error) {
 		return nil, spec.Errorf(errdefs.ErrUnavailable, "the daemon's network namespace: %w", err)
 	}
 	n := &Network{
-		cfg: cfg, log: o.Log, observe: o.Observe, own: own, rules: newRuleset(cfg),
+		cfg: cfg, log: o.Log, observe: o.Observe, own: own, rules: ruleset.New(cfg.rules()),
 		handles: handlePool{ns: own},
-		pods:    map[string]*pod{}, pools: map[bool]*pool{},
-		condition: spec.Condition{Reason: "NetworkNotRecovered", Message: "the network has not taken over the recorded pods yet"},
+		pods:    map[string]*pod{}, pools: map[bool]*address.Pool{},
+		faults: map[string]error{"NetworkNotRecovered": errNotRecovered},
 	}
 	if n.log == nil {
 		n.log = slog.New(slog.DiscardHandler)
 	}
 	for _, s := range cfg.Subnets {
-		n.pools[s.Prefix.Addr().Is4()] = newPool(s)
+		n.pools[s.Prefix.Addr().Is4()] = address.NewPool(s)
 	}
 	n.nft = transactor{ns: own}
 	n.ctx, n.stop = context.WithCancel(context.Background())
@@ -113,21 +117,27 @@ func (n *Network) Close() error {
 	return n.own.Close()
 }
 
+var errNotRecovered = spec.Errorf(errdefs.ErrUnavailable, "the network has not taken over the recorded pods yet; try again")
+
 // Condition is what is known from the last change; it asks and waits for nothing.
 func (n *Network) Condition() spec.Condition {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.condition
+	for _, reason := range slices.Sorted(maps.Keys(n.faults)) {
+		return spec.Condition{Reason: reason, Message: n.faults[reason].Error()}
+	}
+	return spec.Condition{OK: true}
 }
 
-func (n *Network) setCondition(reason string, err error) {
-	c := spec.Condition{OK: true}
-	if err != nil {
-		c = spec.Condition{Reason: reason, Message: err.Error()}
-	}
+// fault records that something works, where err is nil, or does not.
+func (n *Network) fault(reason string, err error) {
 	n.mu.Lock()
-	n.condition = c
-	n.mu.Unlock()
+	defer n.mu.Unlock()
+	if err == nil {
+		delete(n.faults, reason)
+		return
+	}
+	n.faults[reason] = err
 }
 
 // Add connects the sandbox's network namespace. When it fails, nothing of the sandbox is left. Errors: AlreadyExists
@@ -140,7 +150,7 @@ func (n *Network) Add(ctx context.Context, r spec.NetworkRequest) (spec.NetworkR
 	case r.SandboxID == "":
 		return spec.NetworkResult{}, spec.Invalidf("network request without a sandbox id")
 	case !ready:
-		return spec.NetworkResult{}, spec.Errorf(errdefs.ErrUnavailable, "the network has not taken over the recorded pods yet; try again")
+		return spec.NetworkResult{}, errNotRecovered
 	case known:
 		return spec.NetworkResult{}, spec.Errorf(errdefs.ErrAlreadyExists, "sandbox %s is connected already", r.SandboxID)
 	}

@@ -1,13 +1,17 @@
 package network
 
 import (
-	"slices"
+	"errors"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/nftables"
+	nlsock "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -63,30 +67,21 @@ func (t *transactor) close() {
 // addElements puts the pod's elements into the tables. Where that fails, whatever the reason, both tables are
 // replaced by what memory says.
 func (n *Network) addElements(p *pod) error {
-	return n.changeElements(p, (*nftables.Conn).SetAddElements)
+	return n.changeElements(p, n.rules.Put)
 }
 
 // deleteElements takes them out. The pod is already marked as without rules.
 func (n *Network) deleteElements(p *pod) error {
-	return n.changeElements(p, (*nftables.Conn).SetDeleteElements)
+	return n.changeElements(p, n.rules.Take)
 }
 
-func (n *Network) changeElements(p *pod, change func(*nftables.Conn, *nftables.Set, []nftables.SetElement) error) error {
+func (n *Network) changeElements(p *pod, change func(*nftables.Conn, ruleset.Elements) error) error {
 	n.nft.mu.Lock()
 	defer n.nft.mu.Unlock()
 	n.mu.Lock()
-	elements, ready := n.rules.elements(n.cfg, p), n.recovered
+	elements, ready := n.rules.Elements(n.view(p)), n.recovered
 	n.mu.Unlock()
-	err := n.nft.batch(func(c *nftables.Conn) error {
-		for _, s := range n.rules.sets {
-			if es := elements[s]; len(es) > 0 {
-				if err := change(c, s, es); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	})
+	err := n.nft.batch(func(c *nftables.Conn) error { return change(c, elements) })
 	if err == nil || !ready {
 		return err
 	}
@@ -103,55 +98,22 @@ func (n *Network) rebuild() error {
 
 func (n *Network) rebuildLocked() error {
 	n.mu.Lock()
-	elements := map[*nftables.Set][]nftables.SetElement{}
+	elements := ruleset.Elements{}
 	for _, p := range n.pods {
 		if !p.rules {
 			continue
 		}
-		for s, es := range n.rules.elements(n.cfg, p) {
+		for s, es := range n.rules.Elements(n.view(p)) {
 			elements[s] = append(elements[s], es...)
 		}
 	}
 	n.mu.Unlock()
-	err := n.nft.batch(func(c *nftables.Conn) error { return n.rules.write(c, elements) })
+	err := n.nft.batch(func(c *nftables.Conn) error { return n.rules.Write(c, elements) })
 	if err != nil {
 		err = spec.Errorf(errdefs.ErrUnavailable, "nftables table %q: %w; does the kernel have nf_tables with nat, masq and fib for inet, and the bridge family?", n.cfg.Table, err)
 	}
-	n.setCondition("NftablesFailed", err)
+	n.fault("NftablesFailed", err)
 	return err
-}
-
-// write fills a batch that replaces both tables.
-func (r *ruleset) write(c *nftables.Conn, elements map[*nftables.Set][]nftables.SetElement) error {
-	r.delete(c)
-	c.AddTable(r.inet)
-	c.AddTable(r.bridge)
-	for _, ch := range r.chains {
-		c.AddChain(ch)
-	}
-	for _, s := range r.sets {
-		if err := c.AddSet(s, nil); err != nil {
-			return err
-		}
-		// A list of elements is one attribute, of at most 64 KiB.
-		for part := range slices.Chunk(elements[s], 128) {
-			if err := c.SetAddElements(s, part); err != nil {
-				return err
-			}
-		}
-	}
-	for _, rule := range r.rules {
-		c.AddRule(rule)
-	}
-	return nil
-}
-
-// delete adds first, because deleting what is not there fails the batch.
-func (r *ruleset) delete(c *nftables.Conn) {
-	for _, t := range []*nftables.Table{r.inet, r.bridge} {
-		c.AddTable(t)
-		c.DelTable(t)
-	}
 }
 
 // deleteStrangers removes the elements of a sandbox that memory does not know, by their comments.
@@ -162,25 +124,18 @@ func (n *Network) deleteStrangers(id string) error {
 	if err != nil || len(found) == 0 {
 		return err
 	}
-	return n.nft.batch(func(c *nftables.Conn) error {
-		for s, es := range found {
-			if err := c.SetDeleteElements(s, es); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
+	return n.nft.batch(func(c *nftables.Conn) error { return n.rules.Take(c, found) })
 }
 
 // elements lists the tables' elements whose owner, the comment, is wanted. Tables that are not there have none. The
 // caller holds mu.
-func (t *transactor) elements(r *ruleset, want func(owner string) bool) (map[*nftables.Set][]nftables.SetElement, error) {
+func (t *transactor) elements(r *ruleset.Ruleset, want func(owner string) bool) (ruleset.Elements, error) {
 	c, err := t.open()
 	if err != nil {
 		return nil, err
 	}
-	out := map[*nftables.Set][]nftables.SetElement{}
-	for _, s := range r.sets {
+	out := ruleset.Elements{}
+	for _, s := range r.Sets {
 		es, err := c.GetSetElements(s)
 		if isNotExist(err) {
 			continue
@@ -196,4 +151,122 @@ func (t *transactor) elements(r *ruleset, want func(owner string) bool) (map[*nf
 		}
 	}
 	return out, nil
+}
+
+// view is what the tables hold of the pod. The caller holds mu.
+func (n *Network) view(p *pod) ruleset.Pod {
+	return ruleset.Pod{ID: p.id, Link: n.cfg.VethName(p.id), MAC: p.mac(), Addrs: p.addrs, Ports: p.ports}
+}
+
+// watch starts the goroutine that restores the tables after somebody flushed them, as reloading a host's firewall does.
+// It ends with Close. Where it runs already, nothing is done.
+func (n *Network) watch() error {
+	n.mu.Lock()
+	running := n.watching
+	n.mu.Unlock()
+	if running {
+		return nil
+	}
+	c, err := nlsock.Dial(unix.NETLINK_NETFILTER, &nlsock.Config{NetNS: int(n.own)})
+	if err == nil {
+		err = c.JoinGroup(unix.NFNLGRP_NFTABLES)
+	}
+	if err != nil {
+		return spec.Errorf(errdefs.ErrUnavailable, "watch nftables: %w", err)
+	}
+	n.mu.Lock()
+	n.watching = true
+	n.mu.Unlock()
+	deleted := make(chan struct{}, 1)
+	n.wait.Go(func() { listen(c, deleted) })
+	n.wait.Go(func() {
+		n.repairLoop(deleted)
+		c.Close()
+	})
+	return nil
+}
+
+// listen reports every deletion of a table, chain or rule. Elements, which come and go with pods, are not looked at.
+func listen(c *nlsock.Conn, deleted chan<- struct{}) {
+	defer close(deleted)
+	for {
+		msgs, err := c.Receive()
+		lost := err != nil
+		if lost && !isTransient(err) {
+			return
+		}
+		for _, m := range msgs {
+			switch m.Header.Type & 0xff {
+			case unix.NFT_MSG_DELTABLE, unix.NFT_MSG_DELCHAIN, unix.NFT_MSG_DELRULE:
+				lost = true
+			}
+		}
+		if lost {
+			select {
+			case deleted <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+func (n *Network) repairLoop(deleted <-chan struct{}) {
+	for {
+		select {
+		case <-n.ctx.Done():
+			return
+		case _, ok := <-deleted:
+			if !ok {
+				n.log.Warn("nftables can no longer be watched; a flushed table is restored with the next pod")
+				return
+			}
+		}
+		// A reload deletes and adds many things; looking once, after it, is enough.
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+		if err := n.Repair(); err != nil {
+			n.log.Error("nftables tables were changed and could not be restored", "table", n.cfg.Table, "error", err)
+		}
+	}
+}
+
+// Repair replaces the tables where a chain or a rule of them is missing.
+func (n *Network) Repair() error {
+	n.nft.mu.Lock()
+	defer n.nft.mu.Unlock()
+	n.mu.Lock()
+	ready := n.recovered
+	n.mu.Unlock()
+	if !ready || n.nft.intact(n.rules) {
+		return nil
+	}
+	n.log.Warn("somebody deleted nftables rules of this daemon; restoring them", "table", n.cfg.Table)
+	return n.rebuildLocked()
+}
+
+// intact tells whether every chain has all of its rules. The caller holds mu.
+func (t *transactor) intact(r *ruleset.Ruleset) bool {
+	c, err := t.open()
+	if err != nil {
+		return false
+	}
+	for ch, want := range r.Counts() {
+		rules, err := c.GetRules(ch.Table, ch)
+		if err != nil {
+			t.drop()
+			return false
+		}
+		if len(rules) != want {
+			return false
+		}
+	}
+	return true
+}
+
+// isTransient: the socket's buffer was full, so events were lost, but more will come.
+func isTransient(err error) bool {
+	return errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.EINTR)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/ruleset"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -57,26 +58,26 @@ func (n *Network) Recover(ctx context.Context, live map[string]spec.NetworkResul
 	if err := n.rebuild(); err != nil {
 		return err
 	}
+	if err := n.watch(); err != nil {
+		return err
+	}
 	n.mu.Lock()
-	first := !n.recovered
 	n.recovered = true
 	n.mu.Unlock()
-	if first {
-		return n.watch()
-	}
+	n.fault("NetworkNotRecovered", nil)
 	return nil
 }
 
 // adopt takes over one record. The caller holds mu.
 func (n *Network) adopt(id string, r spec.NetworkResult) {
-	p := &pod{id: id, asked: r.Ports, rules: true, put: true}
+	p := &pod{id: id, rules: true, put: true}
 	for _, a := range r.Addresses {
 		ip, err := netip.ParseAddr(a.IP)
 		if err == nil && n.pools[ip.Is4()] == nil {
 			err = spec.Preconditionf("no subnet of its family is configured any more")
 		}
 		if err == nil {
-			err = n.pools[ip.Is4()].claim(ip, id)
+			err = n.pools[ip.Is4()].Claim(ip, id)
 		}
 		if err != nil {
 			n.log.Warn("address of a recorded sandbox is not taken over", "sandbox", id, "address", a.IP, "error", err)
@@ -89,7 +90,7 @@ func (n *Network) adopt(id string, r spec.NetworkResult) {
 	}
 	_, v4 := p.addr(true)
 	_, v6 := p.addr(false)
-	ports, err := resolvePorts(r.Ports, v4, v6)
+	ports, err := ruleset.ResolvePorts(r.Ports, v4, v6)
 	if err == nil {
 		err = portConflict(id, ports, n.pods)
 	}
@@ -101,24 +102,30 @@ func (n *Network) adopt(id string, r spec.NetworkResult) {
 	n.pods[id] = p
 }
 
-// holdAgain takes the taken-over pods' host ports in hand.
+// holdAgain takes the taken-over pods' host ports in hand. It runs before the first Add, and without mu: to name who
+// came meanwhile takes its time.
 func (n *Network) holdAgain() error {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	pods := slices.Collect(maps.Values(n.pods))
+	n.mu.Unlock()
 	return inNetns(int(n.own), int(n.own), func() error {
-		for id, p := range n.pods {
+		for _, p := range pods {
 			if len(p.held) > 0 {
 				continue
 			}
+			var held []int
 			for _, h := range p.ports {
 				fd, err := holdPort(h)
 				if err != nil {
 					// The pod was there first and keeps the port; who came meanwhile does not get its packets.
-					n.log.Warn("host port of a recorded sandbox was taken while no daemon ran", "sandbox", id, "error", err)
+					n.log.Warn("host port of a recorded sandbox was taken while no daemon ran", "sandbox", p.id, "error", err)
 					continue
 				}
-				p.held = append(p.held, fd)
+				held = append(held, fd)
 			}
+			n.mu.Lock()
+			p.held = held
+			n.mu.Unlock()
 		}
 		return nil
 	})
@@ -160,9 +167,9 @@ func (c Config) owns(l netlink.Link, bridge int) bool {
 func (n *Network) Destroy(ctx context.Context) error {
 	n.mu.Lock()
 	pods := len(n.pods)
-	n.recovered = false // nothing is added, and the watcher repairs nothing, until the next Recover
-	if pods > 0 {
-		n.recovered = true
+	if pods == 0 {
+		n.recovered = false // nothing is added, and the watcher repairs nothing, until the next Recover
+		n.faults["NetworkNotRecovered"] = errNotRecovered
 	}
 	n.mu.Unlock()
 	if pods > 0 {
@@ -172,7 +179,7 @@ func (n *Network) Destroy(ctx context.Context) error {
 	n.bridge = 0
 	n.bridgeMu.Unlock()
 	n.nft.mu.Lock()
-	err := n.nft.batch(func(c *nftables.Conn) error { n.rules.delete(c); return nil })
+	err := n.nft.batch(func(c *nftables.Conn) error { n.rules.Delete(c); return nil })
 	n.nft.mu.Unlock()
 	if err != nil {
 		return spec.Errorf(errdefs.ErrUnavailable, "nftables table %q: %w", n.cfg.Table, err)

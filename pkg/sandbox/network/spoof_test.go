@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/network/address"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -23,11 +24,11 @@ func TestSpoofedFramesAreDropped(t *testing.T) {
 	n := start(t, node, config(t), nil, nil)
 	evil, victim := addPod(t, n), addPod(t, n)
 	sniff := victim.packetSocket(t)
-	own := mac(netip.MustParseAddr(evil.v4))
+	own := address.MAC(netip.MustParseAddr(evil.v4))
 	other := [6]byte{2, 0, 0, 0, 0, 9}
 	gw4, gw6 := netip.MustParseAddr("10.88.0.1"), netip.MustParseAddr("fd00:88::1")
 	ip4, ip6 := netip.MustParseAddr(evil.v4), netip.MustParseAddr(evil.v6)
-	ll := linkLocal(own)
+	ll := address.LinkLocal(own)
 	for name, c := range map[string]struct {
 		frame []byte
 		pass  bool

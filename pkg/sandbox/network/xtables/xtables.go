@@ -1,4 +1,4 @@
-package network
+package xtables
 
 import (
 	"bytes"
@@ -13,12 +13,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// legacyTable reads the filter table of ip_tables or ip6_tables (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
-type legacyTable struct {
+// table is the filter table of ip_tables or ip6_tables (linux/netfilter_ipv4/ip_tables.h and its IPv6 twin).
+type table struct {
 	names         string // the file that lists the tables that are there: asking for another one would load it
 	family, level int
 	header        int // size of struct ipt_ip, ip6t_ip6
 }
+
+var (
+	ipv4 = table{names: "/proc/thread-self/net/ip_tables_names", family: unix.AF_INET, level: unix.SOL_IP, header: 84}
+	ipv6 = table{names: "/proc/thread-self/net/ip6_tables_names", family: unix.AF_INET6, level: unix.SOL_IPV6, header: 136}
+)
 
 const (
 	soGetInfo, soGetEntries = 64, 65 // IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES
@@ -26,9 +31,19 @@ const (
 	nameLen                 = 32     // XT_TABLE_MAXNAMELEN
 )
 
-var errLegacyFormat = errors.New("the kernel's answer is shorter than it says")
+var errFormat = errors.New("the kernel's answer is shorter than it says")
 
-func (t legacyTable) forwardDrops(bridge string) (bool, error) {
+// ForwardDrops tells whether the FORWARD chain of the family's filter table has the policy DROP and no rule of the table
+// names the bridge and accepts. A table that is not there drops nothing. It looks at the network namespace of the
+// calling thread.
+func ForwardDrops(v4 bool, bridge string) (bool, error) {
+	if v4 {
+		return ipv4.forwardDrops(bridge)
+	}
+	return ipv6.forwardDrops(bridge)
+}
+
+func (t table) forwardDrops(bridge string) (bool, error) {
 	names, err := os.ReadFile(t.names)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(names)), "filter") {
 		return false, nil
@@ -62,14 +77,14 @@ func (t legacyTable) forwardDrops(bridge string) (bool, error) {
 
 // parse tells whether the policy at the offset is DROP and no rule accepts the bridge. Rules that jump elsewhere are
 // taken as not accepting, but all chains are looked through.
-func (t legacyTable) parse(table []byte, first, policy int, bridge string) (bool, error) {
+func (t table) parse(entries []byte, first, policy int, bridge string) (bool, error) {
 	const accept, drop = -2, -1 // -NF_ACCEPT-1, -NF_DROP-1
-	p, err := t.entry(table, policy)
+	p, err := t.read(entries, policy)
 	if err != nil || p.verdict != drop || first < 0 {
 		return false, err
 	}
-	for off := 0; off < len(table); {
-		e, err := t.entry(table, off)
+	for off := 0; off < len(entries); {
+		e, err := t.read(entries, off)
 		if err != nil {
 			return false, err
 		}
@@ -81,24 +96,24 @@ func (t legacyTable) parse(table []byte, first, policy int, bridge string) (bool
 	return true, nil
 }
 
-type legacyEntry struct {
+type entry struct {
 	in, out string
 	verdict int32 // 0 where the target is no standard one
 	next    int
 }
 
-// entry reads one struct ipt_entry: the header, nfcache (4), target_offset (2), next_offset (2), comefrom (4), counters
+// read reads one struct ipt_entry: the header, nfcache (4), target_offset (2), next_offset (2), comefrom (4), counters
 // (16), the matches, the target {size 2, name 29, revision 1, verdict 4}.
-func (t legacyTable) entry(table []byte, off int) (legacyEntry, error) {
+func (t table) read(entries []byte, off int) (entry, error) {
 	fixed := t.header + 28
-	if off < 0 || off > len(table)-fixed {
-		return legacyEntry{}, errLegacyFormat
+	if off < 0 || off > len(entries)-fixed {
+		return entry{}, errFormat
 	}
-	b := table[off:]
+	b := entries[off:]
 	target := int(binary.NativeEndian.Uint16(b[t.header+4:]))
-	e := legacyEntry{next: int(binary.NativeEndian.Uint16(b[t.header+6:]))}
+	e := entry{next: int(binary.NativeEndian.Uint16(b[t.header+6:]))}
 	if e.next < fixed || target < fixed || target > e.next || e.next > len(b) {
-		return legacyEntry{}, errLegacyFormat
+		return entry{}, errFormat
 	}
 	// Both headers hold two addresses and two masks first, then the two names.
 	addrs := 16

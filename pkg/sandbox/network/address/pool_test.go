@@ -1,4 +1,4 @@
-package network
+package address
 
 import (
 	"net/netip"
@@ -7,12 +7,12 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-func testPool(cidr, gateway string) *pool {
+func testPool(cidr, gateway string) *Pool {
 	s := Subnet{Prefix: netip.MustParsePrefix(cidr)}
 	if gateway != "" {
 		s.Gateway = netip.MustParseAddr(gateway)
 	}
-	return newPool(s)
+	return NewPool(s)
 }
 
 func TestPoolCapacity(t *testing.T) {
@@ -33,10 +33,10 @@ func TestPoolCapacity(t *testing.T) {
 		{"fd00::/48", "fd00:0:0:1::1", "fd00::1", 1<<32 - 1},
 	} {
 		p := testPool(c.cidr, c.gateway)
-		if p.capacity() != c.capacity {
-			t.Errorf("%s: capacity %d, want %d", c.cidr, p.capacity(), c.capacity)
+		if p.Capacity() != c.capacity {
+			t.Errorf("%s: capacity %d, want %d", c.cidr, p.Capacity(), c.capacity)
 		}
-		if a, err := p.take("x"); err != nil || a.String() != c.first {
+		if a, err := p.Take("x"); err != nil || a.String() != c.first {
 			t.Errorf("%s: first is %v (%v), want %s", c.cidr, a, err, c.first)
 		}
 	}
@@ -44,21 +44,21 @@ func TestPoolCapacity(t *testing.T) {
 
 func TestPoolGivesBackLast(t *testing.T) {
 	p := testPool("10.0.0.0/29", "")
-	a, _ := p.take("a")
-	p.release(a, "somebody else")
+	a, _ := p.Take("a")
+	p.Release(a, "somebody else")
 	if len(p.used) != 1 {
 		t.Error("an address was released by somebody else")
 	}
-	p.release(a, "a")
+	p.Release(a, "a")
 	for i := range 4 {
-		if b, err := p.take("b"); err != nil || b == a {
+		if b, err := p.Take("b"); err != nil || b == a {
 			t.Errorf("take %d: %v, %v", i, b, err)
 		}
 	}
-	if b, err := p.take("c"); err != nil || b != a {
+	if b, err := p.Take("c"); err != nil || b != a {
 		t.Errorf("the last one: %v, %v, want %v", b, err, a)
 	}
-	if _, err := p.take("d"); !errdefs.IsResourceExhausted(err) {
+	if _, err := p.Take("d"); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("none is left: %v", err)
 	}
 }
@@ -79,15 +79,15 @@ func TestPoolClaim(t *testing.T) {
 		{"10.0.0.8", "a", errdefs.IsFailedPrecondition},
 		{"fd00::1", "a", errdefs.IsFailedPrecondition},
 	} {
-		if err := p.claim(ip(c.addr), c.id); !c.is(err) {
+		if err := p.Claim(ip(c.addr), c.id); !c.is(err) {
 			t.Errorf("claim %s for %s: %v", c.addr, c.id, err)
 		}
 	}
-	if a, _ := p.take("c"); a != ip("10.0.0.4") {
+	if a, _ := p.Take("c"); a != ip("10.0.0.4") {
 		t.Errorf("after a claim of .3 comes %v, want .4", a)
 	}
 	q := testPool("fd00::/48", "")
-	if err := q.claim(ip("fd00:0:0:1::5"), "a"); !errdefs.IsFailedPrecondition(err) {
+	if err := q.Claim(ip("fd00:0:0:1::5"), "a"); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("an address beyond counting: %v", err)
 	}
 }
@@ -105,7 +105,7 @@ func FuzzPool(f *testing.F) {
 		}
 		n := low + int(bits)%(netip.MustParsePrefix(cidr).Addr().BitLen()-1-low)
 		prefix := netip.PrefixFrom(netip.MustParsePrefix(cidr).Addr(), n)
-		p := newPool(Subnet{Prefix: prefix})
+		p := NewPool(Subnet{Prefix: prefix})
 		held := map[netip.Addr]string{}
 		var order []netip.Addr
 		var last netip.Addr // given back most recently
@@ -113,10 +113,10 @@ func FuzzPool(f *testing.F) {
 			id := string(rune('a' + i%26))
 			switch op % 4 {
 			case 0, 1:
-				full := len(held) == p.capacity()
-				a, err := p.take(id)
+				full := len(held) == p.Capacity()
+				a, err := p.Take(id)
 				if full != (err != nil) {
-					t.Fatalf("%d of %d are in use, take says %v", len(held), p.capacity(), err)
+					t.Fatalf("%d of %d are in use, take says %v", len(held), p.Capacity(), err)
 				}
 				if err != nil {
 					continue
@@ -124,7 +124,7 @@ func FuzzPool(f *testing.F) {
 				if held[a] != "" || a == p.gateway || !prefix.Contains(a) || a == prefix.Addr() || a == lastAddr(prefix) {
 					t.Fatalf("%v must not be given", a)
 				}
-				if a == last && len(held)+1 < p.capacity() {
+				if a == last && len(held)+1 < p.Capacity() {
 					t.Fatalf("%v is used again though others are free", a)
 				}
 				held[a], last = id, netip.Addr{}
@@ -132,14 +132,14 @@ func FuzzPool(f *testing.F) {
 			case 2:
 				if len(order) > 0 {
 					a := order[int(op)%len(order)]
-					p.release(a, held[a])
+					p.Release(a, held[a])
 					if held[a] != "" {
 						last = a
 					}
 					delete(held, a)
 				}
 			case 3:
-				if a := p.at(uint64(op) % (p.last + 2)); p.claim(a, id) == nil {
+				if a := p.at(uint64(op) % (p.last + 2)); p.Claim(a, id) == nil {
 					held[a], last = id, netip.Addr{}
 					order = append(order, a)
 				}

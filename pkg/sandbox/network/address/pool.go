@@ -1,4 +1,4 @@
-package network
+package address
 
 import (
 	"encoding/binary"
@@ -10,9 +10,9 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
-// pool hands out a subnet's addresses in turn. One that was given back rests: it is used again only when no other is
+// Pool hands out a subnet's addresses in turn. One that was given back rests: it is used again only when no other is
 // free, the one that rested longest first. It is not safe for concurrent use.
-type pool struct {
+type Pool struct {
 	prefix  netip.Prefix
 	gateway netip.Addr
 	last    uint64 // highest offset that may be given; the lowest is 1
@@ -27,8 +27,9 @@ const maxResting = 4096
 // maxOffset keeps an IPv6 subnet's pool at a size that can be counted.
 const maxOffset = 1 << 32
 
-func newPool(s Subnet) *pool {
-	p := &pool{prefix: s.Prefix.Masked(), gateway: s.gateway(), next: 1, used: map[netip.Addr]string{}}
+// NewPool returns the pool of a valid subnet, with every address free.
+func NewPool(s Subnet) *Pool {
+	p := &Pool{prefix: s.Prefix.Masked(), gateway: s.Router(), next: 1, used: map[netip.Addr]string{}}
 	hostBits := p.prefix.Addr().BitLen() - p.prefix.Bits()
 	p.last = maxOffset - 1
 	if hostBits < 32 {
@@ -40,8 +41,8 @@ func newPool(s Subnet) *pool {
 	return p
 }
 
-// capacity is the number of addresses for pods.
-func (p *pool) capacity() int {
+// Capacity is the number of addresses for pods.
+func (p *Pool) Capacity() int {
 	n := int(p.last)
 	if o, ok := p.offset(p.gateway); ok && o >= 1 && o <= p.last {
 		n--
@@ -49,11 +50,11 @@ func (p *pool) capacity() int {
 	return n
 }
 
-// take gives id an address. The error is ResourceExhausted.
-func (p *pool) take(id string) (netip.Addr, error) {
-	if len(p.used) >= p.capacity() {
+// Take gives id an address. The error is ResourceExhausted.
+func (p *Pool) Take(id string) (netip.Addr, error) {
+	if len(p.used) >= p.Capacity() {
 		return netip.Addr{}, spec.Errorf(errdefs.ErrResourceExhausted,
-			"all %d addresses of subnet %s are in use; remove a pod or configure a larger subnet", p.capacity(), p.prefix)
+			"all %d addresses of subnet %s are in use; remove a pod or configure a larger subnet", p.Capacity(), p.prefix)
 	}
 	a := p.search()
 	p.unrest(a)
@@ -62,8 +63,8 @@ func (p *pool) take(id string) (netip.Addr, error) {
 }
 
 // search finds a free address. There is one.
-func (p *pool) search() netip.Addr {
-	if len(p.used)+len(p.resting) >= p.capacity() {
+func (p *Pool) search() netip.Addr {
+	if len(p.used)+len(p.resting) >= p.Capacity() {
 		return p.resting[0]
 	}
 	for o := p.next; ; o++ {
@@ -79,15 +80,15 @@ func (p *pool) search() netip.Addr {
 	}
 }
 
-func (p *pool) unrest(a netip.Addr) {
+func (p *Pool) unrest(a netip.Addr) {
 	if i := slices.Index(p.resting, a); i >= 0 {
 		p.resting = slices.Delete(p.resting, i, i+1)
 	}
 }
 
-// claim marks a recorded address as used. It moves the search behind it, so that a restart does not hand out at once
+// Claim marks a recorded address as used. It moves the search behind it, so that a restart does not hand out at once
 // what was given back just before.
-func (p *pool) claim(a netip.Addr, id string) error {
+func (p *Pool) Claim(a netip.Addr, id string) error {
 	o, ok := p.offset(a)
 	if !ok || o < 1 || o > p.last || a == p.gateway {
 		return spec.Preconditionf("address %s is not one of subnet %s", a, p.prefix)
@@ -101,8 +102,11 @@ func (p *pool) claim(a netip.Addr, id string) error {
 	return nil
 }
 
-// release gives an address back, if it is id's.
-func (p *pool) release(a netip.Addr, id string) {
+// Used is the number of addresses in use.
+func (p *Pool) Used() int { return len(p.used) }
+
+// Release gives an address back, if it is id's.
+func (p *Pool) Release(a netip.Addr, id string) {
 	if owner, ok := p.used[a]; !ok || owner != id {
 		return
 	}
@@ -113,7 +117,7 @@ func (p *pool) release(a netip.Addr, id string) {
 	}
 }
 
-func (p *pool) at(offset uint64) netip.Addr {
+func (p *Pool) at(offset uint64) netip.Addr {
 	if p.prefix.Addr().Is4() {
 		b := p.prefix.Addr().As4()
 		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])|uint32(offset))
@@ -125,7 +129,7 @@ func (p *pool) at(offset uint64) netip.Addr {
 }
 
 // offset is at's inverse; ok is false outside the prefix and where the offset is beyond counting.
-func (p *pool) offset(a netip.Addr) (uint64, bool) {
+func (p *Pool) offset(a netip.Addr) (uint64, bool) {
 	if !p.prefix.Contains(a) {
 		return 0, false
 	}

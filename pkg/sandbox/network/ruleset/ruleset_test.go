@@ -1,4 +1,4 @@
-package network
+package ruleset
 
 import (
 	"fmt"
@@ -8,7 +8,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/nftables"
-	"github.com/vishvananda/netlink"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
@@ -45,7 +44,7 @@ func TestResolvePorts(t *testing.T) {
 		"IPv6 loopback":    {[]spec.PortMapping{m("tcp", "::1", 1, 80)}, true, true, "error: ::1"},
 		"multicast":        {[]spec.PortMapping{m("tcp", "224.0.0.1", 1, 80)}, true, true, "error: multicast"},
 	} {
-		got, err := resolvePorts(c.in, c.v4, c.v6)
+		got, err := ResolvePorts(c.in, c.v4, c.v6)
 		want, isError := strings.CutPrefix(c.want, "error: ")
 		switch {
 		case isError && (!errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want)):
@@ -56,49 +55,22 @@ func TestResolvePorts(t *testing.T) {
 	}
 }
 
-func TestPortConflict(t *testing.T) {
-	ports := func(ms ...spec.PortMapping) []hostPort {
-		out, err := resolvePorts(ms, true, true)
-		must(err)
-		return out
-	}
-	pods := map[string]*pod{
-		"b": {id: "b", ports: ports(m("tcp", "", 80, 1))},
-		"a": {id: "a", ports: ports(m("tcp", "", 80, 1), m("udp", "10.0.0.1", 53, 1))},
-	}
-	for _, c := range []struct {
-		m      spec.PortMapping
-		holder string
-	}{
-		{m("tcp", "", 80, 9), "a"}, {m("tcp", "::", 80, 9), "a"}, {m("tcp", "10.0.0.9", 80, 9), "a"},
-		{m("udp", "", 53, 9), "a"}, {m("udp", "0.0.0.0", 53, 9), "a"}, {m("udp", "10.0.0.1", 53, 9), "a"},
-		{m("udp", "10.0.0.2", 53, 9), ""}, {m("udp", "::", 53, 9), ""}, {m("tcp", "", 53, 9), ""}, {m("udp", "", 80, 9), ""},
-	} {
-		err := portConflict("new", ports(c.m), pods)
-		if c.holder == "" && err != nil || c.holder != "" && (!errdefs.IsAlreadyExists(err) || !strings.HasSuffix(err.Error(), "sandbox "+c.holder)) {
-			t.Errorf("%+v: %v, want a conflict with %q", c.m, err, c.holder)
-		}
-	}
-	if err := portConflict("a", ports(m("udp", "", 53, 1)), pods); err != nil {
-		t.Errorf("a sandbox conflicts with itself: %v", err)
-	}
-}
-
 func TestElements(t *testing.T) {
-	cfg := config(t)
-	r := newRuleset(cfg)
-	p := &pod{id: newID(), addrs: []netip.Addr{netip.MustParseAddr("10.88.0.2"), netip.MustParseAddr("fd00:88::2")}}
+	r := New(Config{Table: "t", Bridge: "br", LinkPrefix: "rt", V4: netip.MustParsePrefix("10.88.0.0/16"), V6: netip.MustParsePrefix("fd00:88::/64")})
+	p := Pod{ID: "some id", Link: "rt1", MAC: [6]byte{2}, Addrs: []netip.Addr{netip.MustParseAddr("10.88.0.2"), netip.MustParseAddr("fd00:88::2")}}
 	var err error
-	p.ports, err = resolvePorts([]spec.PortMapping{m("tcp", "", 0x1f90, 80), m("udp", "127.0.0.1", 53, 5353)}, true, true)
-	must(err)
-	got := r.elements(cfg, p)
+	p.Ports, err = ResolvePorts([]spec.PortMapping{m("tcp", "", 0x1f90, 80), m("udp", "127.0.0.1", 53, 5353)}, true, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := r.Elements(p)
 	want := map[*nftables.Set][2]string{
 		r.portAny[0]: {"06000000" + "1f900000", "0a580002" + "00500000"},
 		r.portAny[1]: {"06000000" + "1f900000", "fd000088000000000000000000000002" + "00500000"},
 		r.portAt[0]:  {"7f000001" + "11000000" + "00350000", "0a580002" + "14e90000"},
 	}
 	for s, w := range want {
-		if es := got[s]; len(es) != 1 || fmt.Sprintf("%x", es[0].Key) != w[0] || fmt.Sprintf("%x", es[0].Val) != w[1] || es[0].Comment != p.id {
+		if es := got[s]; len(es) != 1 || fmt.Sprintf("%x", es[0].Key) != w[0] || fmt.Sprintf("%x", es[0].Val) != w[1] || es[0].Comment != p.ID {
 			t.Errorf("%s: %+v", s.Name, es)
 		}
 	}
@@ -114,32 +86,20 @@ func TestElements(t *testing.T) {
 	}
 }
 
-func TestUDPFlowFilter(t *testing.T) {
-	u := &udpFlows{
-		ports: []hostPort{{proto: spec.UDP, v4: true, port: 53}, {proto: spec.UDP, v4: true, port: 54, host: netip.MustParseAddr("192.0.2.1")}},
-		addrs: []netip.Addr{netip.MustParseAddr("10.88.0.2")},
-	}
-	flow := func(proto uint8, dst string, port uint16, replySrc string) *netlink.ConntrackFlow {
-		f := &netlink.ConntrackFlow{}
-		f.Forward.Protocol, f.Forward.DstPort = proto, port
-		f.Forward.DstIP = netip.MustParseAddr(dst).AsSlice()
-		f.Reverse.SrcIP = netip.MustParseAddr(replySrc).AsSlice()
-		return f
-	}
-	for _, c := range []struct {
-		f    *netlink.ConntrackFlow
-		want bool
-	}{
-		{flow(17, "192.0.2.9", 53, "192.0.2.9"), true},
-		{flow(17, "192.0.2.9", 54, "192.0.2.9"), false},
-		{flow(17, "192.0.2.1", 54, "192.0.2.1"), true},
-		{flow(6, "192.0.2.1", 53, "10.88.0.2"), false},
-		{flow(17, "192.0.2.1", 99, "10.88.0.2"), true},
-		{flow(17, "192.0.2.1", 99, "10.88.0.3"), false},
-		{&netlink.ConntrackFlow{}, false},
-	} {
-		if got := u.MatchConntrackFlow(c.f); got != c.want {
-			t.Errorf("%v: %v", c.f, got)
+// Without a subnet of its family, a rule about one would let everything through or nothing.
+func TestRulesOfOneFamily(t *testing.T) {
+	both := New(Config{Table: "t", Bridge: "br", LinkPrefix: "rt", V4: netip.MustParsePrefix("10.88.0.0/16"), V6: netip.MustParsePrefix("fd00:88::/64")})
+	for _, c := range []Config{{V4: netip.MustParsePrefix("10.88.0.0/16")}, {V6: netip.MustParsePrefix("fd00:88::/64")}} {
+		c.Table, c.Bridge, c.LinkPrefix = "t", "br", "rt"
+		r := New(c)
+		for i, ch := range r.Chains {
+			want := both.Counts()[both.Chains[i]]
+			if ch.Name == "postrouting" {
+				want -= 2
+			}
+			if got := r.Counts()[ch]; got != want {
+				t.Errorf("chain %s has %d rules, want %d", ch.Name, got, want)
+			}
 		}
 	}
 }

@@ -1,4 +1,4 @@
-package network
+package ruleset
 
 import (
 	"encoding/binary"
