@@ -3,8 +3,11 @@ package config
 import (
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	"github.com/runtimed/runtimed/pkg/security/capability"
+	"github.com/runtimed/runtimed/pkg/security/idmap"
 )
 
 // DefaultFile is read when no other file is named. It need not exist.
@@ -66,7 +69,6 @@ type Userns struct {
 type Security struct {
 	Policy       string   `toml:"policy"`
 	Capabilities []string `toml:"capabilities"`
-	SeccompRoot  string   `toml:"seccomp_root"`
 }
 
 // Image is the table [image].
@@ -108,15 +110,8 @@ func Default() Config {
 		Network: Network{
 			Bridge: "runtimed0", Subnet: "10.63.0.0/16", Subnet6: "fd72:756e:7469::/64", NftTable: "runtimed",
 		},
-		Userns: Userns{FirstID: 0x40000000, Size: 65536, Count: 4096},
-		Security: Security{
-			Policy: "auto",
-			Capabilities: []string{
-				"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
-				"CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
-			},
-			SeccompRoot: "/var/lib/kubelet/seccomp",
-		},
+		Userns:   Userns{FirstID: idmap.Default.Start, Size: idmap.Default.Size, Count: idmap.Default.Count},
+		Security: Security{Policy: "auto", Capabilities: slices.Clone(capability.Default)},
 		Image: Image{
 			AuthFiles: []string{"/etc/runtimed/auth.json", "/root/.docker/config.json", "/run/containers/0/auth.json"},
 			Parallel:  4, ProgressTimeout: 60,

@@ -44,9 +44,8 @@ var Sections = []Section{
 		{"userns.count", "How many pods can have a user namespace of the node's at one time."},
 	}},
 	{Name: "security", Keys: []Key{
-		{"security.policy", "\"auto\": a pod is sandboxed further than it asked, unless it needs the host; \"cri\": exactly as it asked."},
+		{"security.policy", "\"auto\": a pod is sandboxed further than it asked, unless it needs the host. This release knows no other."},
 		{"security.capabilities", "Capabilities of a container that neither adds nor drops any."},
-		{"security.seccomp_root", "Directory below which seccomp profiles of the type Localhost must be: the kubelet's."},
 	}},
 	{Name: "image", Keys: []Key{
 		{"image.auth_files", "Files with credentials for registries, in the format of docker's config.json, asked in order when a pull brings none. " +

@@ -10,6 +10,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/image/trust"
 	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
+	"github.com/runtimed/runtimed/pkg/security/capability"
 )
 
 const (
@@ -142,10 +143,11 @@ func (v *validator) userns(u Userns) {
 }
 
 func (v *validator) security(s Security) {
-	v.oneOf("security.policy", s.Policy, "auto", "cri")
-	v.abs("security.seccomp_root", s.SeccompRoot)
+	v.oneOf("security.policy", s.Policy, "auto")
 	for _, name := range s.Capabilities {
-		v.that(capabilities[name], "security.capabilities", "%q is not the name of a capability, such as \"CAP_CHOWN\"", name)
+		_, err := capability.Normal(name)
+		v.that(err == nil && !strings.EqualFold(name, "all"), "security.capabilities",
+			"%q is not the name of one capability, such as \"CAP_CHOWN\"", name)
 	}
 }
 
