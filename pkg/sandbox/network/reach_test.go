@@ -1,6 +1,7 @@
 package network
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -88,5 +89,30 @@ func TestReachHostPorts(t *testing.T) {
 				t.Log(node.sh("nft", "list", "ruleset"))
 			}
 		})
+	}
+}
+
+func TestNodeSettingsAreKept(t *testing.T) {
+	node, _ := newNode(t)
+	node.sh("ip", "link", "set", "uplink", "mtu", "1400")
+	node.sh("ip", "route", "add", "default", "via", outsideIP4)
+	node.sh("ip", "-6", "route", "add", "default", "via", outsideIP6, "dev", "uplink", "proto", "ra")
+	n := start(t, node, config(t), nil, nil)
+	p := addPod(t, n)
+	if l := p.sh("ip", "link", "show", "eth0"); !strings.Contains(l, "mtu 1400") {
+		t.Errorf("the pod's MTU is not the uplink's: %s", l)
+	}
+	// Forwarding makes a node deaf to router advertisements, unless accept_ra is 2.
+	for key, want := range map[string]string{
+		"net.ipv6.conf.uplink.accept_ra": "2", "net.ipv6.conf.rtbr0.accept_ra": "0", "net.ipv6.conf.lo.accept_ra": "1",
+		"net.ipv6.conf.all.forwarding": "1", "net.ipv4.ip_forward": "1",
+		"net.ipv4.conf.rtbr0.route_localnet": "1", "net.ipv4.conf.all.route_localnet": "0", "net.ipv4.conf.uplink.route_localnet": "0",
+	} {
+		if got := strings.TrimSpace(node.sh("sysctl", "-n", key)); got != want {
+			t.Errorf("%s is %s, want %s", key, got, want)
+		}
+	}
+	if got := strings.TrimSpace(p.sh("sysctl", "-n", "net.ipv6.conf.eth0.accept_ra")); got != "0" {
+		t.Errorf("the pod's accept_ra is %s", got)
 	}
 }

@@ -103,3 +103,26 @@ func TestRulesOfOneFamily(t *testing.T) {
 		}
 	}
 }
+
+// FuzzResolvePorts takes what a client may send: the answer is ports that fit the maps, or an InvalidArgument.
+func FuzzResolvePorts(f *testing.F) {
+	f.Add("tcp", "", uint16(80), uint16(80), "udp", "127.0.0.1", uint16(80), uint16(81), true, true)
+	f.Add("tcp", "::", uint16(1), uint16(2), "tcp", "fd00::1", uint16(1), uint16(3), true, false)
+	f.Add("sctp", "::ffff:1.2.3.4", uint16(1), uint16(2), "", "fe80::1%x", uint16(0), uint16(0), false, true)
+	f.Fuzz(func(t *testing.T, proto1, ip1 string, host1, to1 uint16, proto2, ip2 string, host2, to2 uint16, v4, v6 bool) {
+		got, err := ResolvePorts([]spec.PortMapping{m(spec.Protocol(proto1), ip1, host1, to1), m(spec.Protocol(proto2), ip2, host2, to2)}, v4, v6)
+		if err != nil && (!errdefs.IsInvalidArgument(err) || got != nil) {
+			t.Fatalf("%v, %v", got, err)
+		}
+		for i, p := range got {
+			if p.Port == 0 || p.To == 0 || p.V4 && !v4 || !p.V4 && !v6 || p.Host.IsValid() && p.Host.Is4() != p.V4 {
+				t.Errorf("%+v must not come out", p)
+			}
+			for _, o := range got[:i] {
+				if p.Overlaps(o) && p.To != o.To {
+					t.Errorf("%s leads to two ports", p)
+				}
+			}
+		}
+	})
+}
