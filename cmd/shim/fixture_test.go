@@ -33,7 +33,7 @@ const (
 )
 
 // patience is far above what anything here takes: it only ends a test that hangs.
-const patience = 30 * time.Second
+const patience = 5 * time.Second
 
 // host is a node: directories, a launcher and a cgroup of the test's own.
 type host struct {
@@ -345,7 +345,8 @@ func (h *host) await(what string, done func() bool) {
 	h.t.Helper()
 	for deadline := time.Now().Add(patience); !done(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			h.t.Fatalf("%s: did not come", what)
+			out, _ := exec.Command("sh", "-c", "for p in $(find /sys/fs/cgroup/*"+h.groups+" -name cgroup.procs -exec cat {} + | sort -u); do grep -E 'Name|State|PPid|^Pid' /proc/$p/status; cat /proc/$p/cgroup; done").CombinedOutput()
+			h.t.Fatalf("%s: did not come %s", what, out)
 		}
 	}
 }

@@ -59,31 +59,35 @@ func (g group) kill(ctx context.Context) error {
 }
 
 func (g group) killOnce(pids []int) error {
-	err := g.write("cgroup.kill", "1") // Linux 5.14, v2 only
-	if err == nil || !errors.Is(err, unix.ENOENT) {
-		return ignoreGone(err)
-	}
 	if g.controller != "freezer" {
-		return killAll(pids)
+		err := write(filepath.Join(g.dir, "cgroup.kill"), "1") // Linux 5.14
+		if errors.Is(err, unix.ENOENT) {
+			err = killAll(pids)
+		}
+		return ignoreGone(err)
 	}
 	if err := g.freeze(); err != nil {
 		return ignoreGone(err)
 	}
-	pids, err = cgroups.GetAllPids(g.dir) // none of these can fork now
+	pids, err := cgroups.GetAllPids(g.dir) // none of these can fork now
 	if err == nil {
 		err = killAll(pids)
 	}
 	// A frozen process dies only when it is thawed.
-	return ignoreGone(errors.Join(err, g.write("freezer.state", "THAWED")))
+	if thawed := write(filepath.Join(g.dir, "freezer.state"), "THAWED"); err == nil {
+		err = thawed
+	}
+	return ignoreGone(err)
 }
 
 // freeze waits a little for the v1 freezer. A process that sleeps in the kernel may take longer: it cannot fork either.
 func (g group) freeze() error {
 	for range 20 {
-		if err := g.write("freezer.state", "FROZEN"); err != nil {
+		file := filepath.Join(g.dir, "freezer.state")
+		if err := write(file, "FROZEN"); err != nil {
 			return err
 		}
-		state, err := os.ReadFile(filepath.Join(g.dir, "freezer.state"))
+		state, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}
@@ -117,7 +121,7 @@ func (g group) remove() error {
 			return ignoreGone(err)
 		}
 		for _, pid := range pids {
-			err := os.WriteFile(filepath.Join(g.parent, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0)
+			err := write(filepath.Join(g.parent, "cgroup.procs"), strconv.Itoa(pid))
 			if err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
@@ -129,8 +133,15 @@ func (g group) remove() error {
 	return cgroups.RemovePath(g.dir) // with groups below it, where the container may make such
 }
 
-func (g group) write(file, text string) error {
-	return os.WriteFile(filepath.Join(g.dir, file), []byte(text), 0)
+// write sets a file of a cgroup. It never makes one.
+func write(path, text string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(text)
+	return err
 }
 
 // gone: the group, or the process, is not there any more.

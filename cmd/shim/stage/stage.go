@@ -93,8 +93,13 @@ func run(dir string, o Options) (wire.ExecOutcome, error) {
 	// Detached: the session's end must not be cut short by what caused it.
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), killPatience)
 	defer cancel()
-	if left := f.Teardown(end); left != nil {
-		fmt.Fprintln(os.Stderr, left) // the end of the container takes it down
+	left := f.Teardown(end)
+	switch {
+	case left == nil:
+	case s.finished: // a group without processes of the session: the end of the container takes it down
+		fmt.Fprintln(os.Stderr, left)
+	default:
+		return wire.ExecOutcome{}, fmt.Errorf("the command could not be killed: %w", left)
 	}
 	return s.outcome(err, cause)
 }
