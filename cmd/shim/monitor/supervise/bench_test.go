@@ -59,3 +59,28 @@ func (b *box) memory() (pss, dirty int) {
 	}
 	return pss, dirty
 }
+
+// BenchmarkLog writes 1 GB through a real pipe and monitor to a file: MB/s as the container sees it, and the monitor's
+// CPU seconds for a GB of output.
+func BenchmarkLog(b *testing.B) {
+	const input, times = 100_000_000, 10
+	for name, line := range map[string]int{"100B": 100, "1KiB": 1024, "unbroken": input} {
+		b.Run(name, func(b *testing.B) {
+			path := b.TempDir() + "/input"
+			text := bytes.Repeat(append(bytes.Repeat([]byte{'x'}, line-1), '\n'), input/line)
+			if err := os.WriteFile(path, text, 0o600); err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(text)) * times)
+			cpu := 0.0
+			for b.Loop() {
+				x := start(b, plan{Script: "for i in 1 2 3 4 5 6 7 8 9 10; do cat " + path + "; done"})
+				x.wait()
+				st := x.cmd.ProcessState
+				cpu += (st.UserTime() + st.SystemTime()).Seconds()
+				os.Remove(x.log)
+			}
+			b.ReportMetric(cpu/float64(b.N)/(float64(len(text))*times/1e9), "CPUs/GB")
+		})
+	}
+}

@@ -8,11 +8,11 @@ import (
 
 const (
 	readUsual  = 64 << 10  // bytes: a pipe's usual size
-	readBusy   = 256 << 10 // after busyAfter full reads in a row
+	readBusy   = 128 << 10 // after busyAfter full reads in a row: more falls out of the processor's cache
 	pipeUsual  = 64 << 10
 	pipeBusy   = 1 << 20
 	busyAfter  = 4
-	outSize    = 512 << 10
+	outSize    = 256 << 10
 	ttyReads   = 16 // of a terminal at a time, so that it cannot keep others waiting
 	memorySize = readBusy + outSize + 2*entry.PartSize
 )
