@@ -128,10 +128,10 @@ func ReadRequest(r io.Reader) (ExecRequest, error) {
 func ReadOutcome(r io.Reader) (ExecOutcome, error) {
 	var out ExecOutcome
 	if err := read(r, &out); err != nil {
-		return out, err
+		return ExecOutcome{}, err
 	}
 	if out.ExitCode < 0 || out.ExitCode > 255 {
-		return out, fmt.Errorf("exec outcome with exit code %d", out.ExitCode)
+		return ExecOutcome{}, fmt.Errorf("exec outcome with exit code %d", out.ExitCode)
 	}
 	return out, nil
 }
