@@ -42,7 +42,7 @@ func New(o Options) *Server {
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
-		grpc.WaitForHandlers(true),
+		grpc.WaitForHandlers(true), grpc.ForceServerCodecV2(newCodec()),
 		grpc.ConnectionTimeout(10*time.Second),
 		// Local clients may ping as they like: a kubelet whose calls are long does.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
@@ -82,9 +82,10 @@ func (s *Server) guard(full string, handle grpc.MethodHandler) grpc.MethodHandle
 			return nil, err
 		}
 		strict := func(m any) error {
-			err := decode(m)
-			if status.Code(err) == codes.Internal {
-				err = status.Errorf(codes.InvalidArgument, "the message of %s cannot be parsed: %s", name, status.Convert(err).Message())
+			p := parsed{message: m}
+			err := decode(&p)
+			if err == nil && p.err != nil {
+				err = status.Errorf(codes.InvalidArgument, "the message of %s cannot be parsed: %v", name, p.err)
 			}
 			if err != nil {
 				s.record(ctx, full, time.Now(), err, nil)
