@@ -113,7 +113,7 @@ func TestWorkingDirectoryIsInside(t *testing.T) {
 	for fd := 3; fd < 30; fd++ {
 		c := p.newContainer(script...)
 		_, dir := h.layer()
-		must(t, os.Symlink("/proc/self/fd/"+string(rune('0'+fd%10)), dir+"/w"))
+		must(t, os.Symlink("/proc/self/fd/"+itoa(fd), dir+"/w"))
 		c.launch.Layers = append(c.launch.Layers, "sha256:"+filepath.Base(dir))
 		c.config.Process.Cwd = "/w"
 		c.write()

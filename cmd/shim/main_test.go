@@ -40,6 +40,9 @@ func TestMain(m *testing.M) {
 			os.Exit(stage.Main(os.Args[2], stage.Options{Observe: observer(os.Args[2])}))
 		}
 	}
+	if len(os.Args) == 3 && os.Args[1] == daemonVerb {
+		os.Exit(daemon(os.Args[2]))
+	}
 	if os.Getenv(ownHost) == "" {
 		os.Exit(inOwnHost())
 	}

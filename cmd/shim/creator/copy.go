@@ -173,8 +173,8 @@ func attributes(src, dst *os.File, st *unix.Stat_t) error {
 	if err := copyXattrs(int(src.Fd()), fd); err != nil {
 		return err
 	}
-	tv := []unix.Timeval{unix.NsecToTimeval(unix.TimespecToNsec(st.Atim)), unix.NsecToTimeval(unix.TimespecToNsec(st.Mtim))}
-	return os.NewSyscallError("utimes", unix.Futimes(fd, tv))
+	times := []unix.Timespec{st.Atim, st.Mtim}
+	return os.NewSyscallError("utimes", unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH))
 }
 
 func copyXattrs(from, to int) error {

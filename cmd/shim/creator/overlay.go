@@ -118,15 +118,16 @@ type overlay struct {
 }
 
 func openOverlay(layers, upper, work string) (*overlay, error) {
-	o := &overlay{layers: -1, upper: -1, work: -1}
-	for path, fd := range map[string]*int{layers: &o.layers, upper: &o.upper, work: &o.work} {
-		var err error
-		if *fd, err = unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0); err != nil {
-			o.close()
+	fds := [3]int{-1, -1, -1}
+	for i, path := range []string{layers, upper, work} {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			(&overlay{layers: fds[0], upper: fds[1], work: fds[2]}).close()
 			return nil, &os.PathError{Op: "open", Path: path, Err: err}
 		}
+		fds[i] = fd
 	}
-	return o, nil
+	return &overlay{layers: fds[0], upper: fds[1], work: fds[2]}, nil
 }
 
 func (o *overlay) close() {
