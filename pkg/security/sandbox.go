@@ -1,6 +1,7 @@
 package security
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -34,27 +35,25 @@ func ResolveSandbox(r spec.SandboxRequest, n Node) (spec.SandboxProfile, error) 
 	if s.RunAsGroup != nil && s.RunAsUser == nil {
 		return spec.SandboxProfile{}, spec.Invalidf("security.run_as_group is set without run_as_user")
 	}
-	p, err := userNamespace(s)
+	p, err := userNamespace(s, n)
 	if err != nil {
-		return p, err
+		return spec.SandboxProfile{}, err
 	}
 	own := sysctl.Own{
 		Net: s.Namespaces.Network != spec.NamespaceNode, IPC: s.Namespaces.IPC != spec.NamespaceNode,
-		UTS: s.Namespaces.Network != spec.NamespaceNode,
 	}
 	asked, err := sysctl.Check(r.Sysctls, own)
 	if err != nil {
-		return p, err
+		return spec.SandboxProfile{}, err
 	}
 	p.Sysctls = sysctl.WithDefaults(asked, own, maxGID(p, n))
-	p.Reasons = append(p.Reasons, ignoredSELinux(s.SELinux, n)...)
-	if s.SELinux != (spec.SELinuxOptions{}) && n.SELinux {
-		return p, errSELinux
+	labels, err := selinux(s.SELinux, n)
+	if err != nil {
+		return spec.SandboxProfile{}, err
 	}
+	p.Reasons = append(p.Reasons, labels...)
 	return p, nil
 }
-
-var errSELinux = spec.Preconditionf("SELinux options are not served on a node with SELinux yet: leave security.selinux_options out")
 
 func checkPodModes(ns spec.Namespaces) error {
 	for _, c := range []struct {
@@ -65,34 +64,28 @@ func checkPodModes(ns spec.Namespaces) error {
 		{"network", ns.Network, []spec.NamespaceMode{spec.NamespacePod, spec.NamespaceNode}},
 		{"ipc", ns.IPC, []spec.NamespaceMode{spec.NamespacePod, spec.NamespaceNode}},
 		{"pid", ns.PID, []spec.NamespaceMode{spec.NamespacePod, spec.NamespaceContainer, spec.NamespaceNode}},
-		{"userns", ns.User.Mode, []spec.NamespaceMode{spec.NamespaceUnset, spec.NamespacePod, spec.NamespaceNode}},
+		{"user", ns.User.Mode, []spec.NamespaceMode{spec.NamespaceUnset, spec.NamespacePod, spec.NamespaceNode}},
 	} {
-		if !oneOf(c.mode, c.ok) {
-			return spec.Invalidf("security.namespace_options.%s: a sandbox cannot have mode %q", c.field, strings.ToUpper(string(c.mode)))
+		if !slices.Contains(c.ok, c.mode) {
+			return spec.Invalidf("security.namespaces.%s: a sandbox cannot have mode %q", c.field, strings.ToUpper(string(c.mode)))
 		}
 	}
 	return nil
 }
 
-func oneOf(m spec.NamespaceMode, list []spec.NamespaceMode) bool {
-	for _, o := range list {
-		if m == o {
-			return true
-		}
-	}
-	return false
-}
-
-func userNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
+func userNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, error) {
 	u := s.Namespaces.User
 	if u.Mode != spec.NamespacePod && len(u.UIDs)+len(u.GIDs) > 0 {
-		return spec.SandboxProfile{}, spec.Invalidf("security.namespace_options.userns_options: id maps are given, and mode POD is not")
+		return spec.SandboxProfile{}, spec.Invalidf("security.namespaces.user: id maps are given, and mode POD is not")
 	}
 	switch u.Mode {
 	case spec.NamespaceNode:
 		return spec.SandboxProfile{Reasons: []spec.Reason{{Field: "security.namespaces.user", Text: "the pod asked for the node's user namespace"}}}, nil
 	case spec.NamespacePod:
 		return askedUserNamespace(s)
+	}
+	if n.Policy == PolicyCRI {
+		return spec.SandboxProfile{Reasons: []spec.Reason{{Field: "security.namespaces.user", Text: "the pod did not ask for a user namespace, and the node's policy is cri"}}}, nil
 	}
 	var reasons []spec.Reason
 	for _, e := range podExcuses {
@@ -122,24 +115,14 @@ func askedUserNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
 	return spec.SandboxProfile{UserNamespace: true, UIDs: u.UIDs, GIDs: u.GIDs}, nil
 }
 
-// maxGID is the highest group id that the pod will have.
+// maxGID is the highest of the group ids that are mapped from 0 on: a range that ends elsewhere is refused by the kernel,
+// or covers groups of others.
 func maxGID(p spec.SandboxProfile, n Node) uint32 {
 	switch {
 	case !p.UserNamespace:
 		return 1<<31 - 1
 	case len(p.GIDs) == 0:
-		return n.PoolSize - 1
+		return n.poolSize() - 1
 	}
-	var top uint32
-	for _, m := range p.GIDs {
-		top = max(top, m.ContainerID+(m.Size-1))
-	}
-	return top
-}
-
-func ignoredSELinux(o spec.SELinuxOptions, n Node) []spec.Reason {
-	if o == (spec.SELinuxOptions{}) || n.SELinux {
-		return nil
-	}
-	return []spec.Reason{{Field: "security.selinux_options", Text: "ignored: this kernel has no SELinux"}}
+	return max(idmap.RootSpan(p.GIDs), 1) - 1
 }

@@ -28,6 +28,12 @@ func ToHost(maps []spec.IDMapping, id uint32) (uint32, bool) {
 	return 0, false
 }
 
+// Mapped tells whether a container's id has one of the node's.
+func Mapped(maps []spec.IDMapping, id uint32) bool {
+	_, ok := ToHost(maps, id)
+	return ok
+}
+
 // RootSpan is how many container ids from 0 on the line of id 0 maps; 0 where it is not mapped.
 func RootSpan(maps []spec.IDMapping) uint32 {
 	for _, m := range maps {

@@ -1,32 +1,35 @@
-// Package seccomp turns a profile that a request names into the filter of an OCI config.
-//
-// It owns where profiles come from and what is refused in one. libcontainer compiles and loads the filter, in the
-// container's init; a profile that cannot be believed never gets that far, and never becomes "no filter".
 package seccomp
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
+	"strings"
 
 	"github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	libseccomp "github.com/seccomp/libseccomp-golang"
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	_ "github.com/runtimed/runtimed/pkg/security/seccomp/tag" // no build without filters
 )
 
 // maxProfile bounds a profile file, in bytes.
 const maxProfile = 1 << 20
 
-// architectures of Go's names that a filter can be native to (seccomp_arch_add(3)).
-var architectures = map[string]specs.Arch{
-	"amd64": specs.ArchX86_64, "386": specs.ArchX86, "arm64": specs.ArchAARCH64, "arm": specs.ArchARM,
-	"ppc64le": specs.ArchPPC64LE, "s390x": specs.ArchS390X, "riscv64": specs.ArchRISCV64,
+// architectures are the node's own, by Go's name, and those whose programs it can run beside it (seccomp_arch_add(3)).
+var architectures = map[string]struct {
+	own    specs.Arch
+	beside map[string]specs.Arch
+}{
+	"amd64":   {own: specs.ArchX86_64, beside: map[string]specs.Arch{"386": specs.ArchX86}},
+	"arm64":   {own: specs.ArchAARCH64, beside: map[string]specs.Arch{"arm": specs.ArchARM}},
+	"ppc64le": {own: specs.ArchPPC64LE},
+	"s390x":   {own: specs.ArchS390X},
+	"riscv64": {own: specs.ArchRISCV64},
 }
 
 // Request is what a filter is made from.
@@ -34,13 +37,22 @@ type Request struct {
 	Profile spec.SecurityProfile
 	// Capabilities is the container's bounding set: the default profile allows some calls only beside one of them.
 	Capabilities []string
-	// ImageArchitecture is the image's, in Go's words. The default profile is native to it beside the node's own: every
-	// further architecture costs time at each start, and opens the kernel's compatibility calls.
+	// ImageArchitecture is the image's, in Go's words. Where the node can run its programs beside its own, the default
+	// profile has it too. No other is added: every one costs time at each start (two more: 25 ms), and opens the
+	// kernel's compatibility calls.
 	ImageArchitecture string
+	// Root is the directory below which profile files must be, without a symbolic link out of it; "" or "/" is
+	// anywhere.
+	Root string
 }
 
-// Compile returns the filter, or nil for unconfined alone.
-func Compile(r Request) (*specs.LinuxSeccomp, error) {
+// Compile is Request.Filter for a node where profile files may be anywhere and images are of its own architecture.
+func Compile(p spec.SecurityProfile, bounding []string) (*specs.LinuxSeccomp, error) {
+	return Request{Profile: p, Capabilities: bounding}.Filter()
+}
+
+// Filter returns the filter, or nil for unconfined alone. InvalidArgument names the file and what is wrong with it.
+func (r Request) Filter() (*specs.LinuxSeccomp, error) {
 	process := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: r.Capabilities}}}
 	switch r.Profile.Type {
 	case spec.ProfileUnconfined:
@@ -53,15 +65,19 @@ func Compile(r Request) (*specs.LinuxSeccomp, error) {
 		filter.Architectures = native(r.ImageArchitecture)
 		return filter, nil
 	case spec.ProfileLocalhost:
-		return local(r.Profile.Localhost, process)
+		return r.local(process)
 	default:
 		return nil, spec.Invalidf("%q is not a kind of seccomp profile", r.Profile.Type)
 	}
 }
 
 func native(image string) []specs.Arch {
-	list := []specs.Arch{architectures[runtime.GOARCH]}
-	if a, ok := architectures[image]; ok && !slices.Contains(list, a) {
+	node, ok := architectures[runtime.GOARCH]
+	if !ok {
+		return nil // libseccomp's own
+	}
+	list := []specs.Arch{node.own}
+	if a, ok := node.beside[image]; ok {
 		list = append(list, a)
 	}
 	return list
@@ -69,10 +85,14 @@ func native(image string) []specs.Arch {
 
 // local reads a profile of the node. A name that is missing, or is anything but a plain file, never means unconfined
 // (CVE-2023-2431).
-func local(path string, process *specs.Spec) (*specs.LinuxSeccomp, error) {
-	body, err := read(path)
+func (r Request) local(process *specs.Spec) (*specs.LinuxSeccomp, error) {
+	path := r.Profile.Localhost
+	body, err := read(path, r.Root)
 	if err != nil {
 		return nil, err
+	}
+	if err := strict(body); err != nil {
+		return nil, spec.Invalidf("seccomp profile %q: %w", path, err)
 	}
 	filter, err := seccomp.LoadProfile(string(body), process)
 	if err != nil {
@@ -87,16 +107,16 @@ func local(path string, process *specs.Spec) (*specs.LinuxSeccomp, error) {
 	return filter, nil
 }
 
-func read(path string) ([]byte, error) {
+func read(path, root string) ([]byte, error) {
 	if path == "" {
 		return nil, spec.Invalidf("a localhost seccomp profile needs the path of its file")
 	}
-	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return nil, spec.Invalidf("seccomp profile %q: give the absolute path of its file", path)
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path || strings.IndexByte(path, 0) >= 0 {
+		return nil, spec.Invalidf("seccomp profile %.64q: give the clean absolute path of its file", path)
 	}
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY, 0) // a FIFO must not hold us up
+	f, err := open(path, root)
 	if err != nil {
-		return nil, spec.Invalidf("seccomp profile: %w", err)
+		return nil, spec.Invalidf("seccomp profile %q: %w", path, err)
 	}
 	defer f.Close()
 	st, err := f.Stat()
@@ -116,63 +136,30 @@ func read(path string) ([]byte, error) {
 	return body, nil
 }
 
-var actions = []specs.LinuxSeccompAction{
-	specs.ActKill, specs.ActKillProcess, specs.ActKillThread, specs.ActTrap, specs.ActErrno, specs.ActTrace, specs.ActAllow, specs.ActLog,
-}
-
-var operators = []specs.LinuxSeccompOperator{
-	specs.OpNotEqual, specs.OpLessThan, specs.OpLessEqual, specs.OpEqualTo, specs.OpGreaterEqual, specs.OpGreaterThan, specs.OpMaskedEqual,
-}
-
-// check refuses what libcontainer would only stumble over in the container's init, and what nobody would serve: a
-// filter that notifies has no listener here.
-func check(f *specs.LinuxSeccomp) error {
-	if f.ListenerPath != "" || f.ListenerMetadata != "" {
-		return fmt.Errorf("a listener is not served")
+// open never waits: a FIFO must not hold anybody up (O_NONBLOCK), and a terminal never becomes ours.
+func open(path, root string) (*os.File, error) {
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	if root == "" || root == "/" {
+		return os.OpenFile(path, flags, 0)
 	}
-	if !slices.Contains(actions, f.DefaultAction) {
-		return fmt.Errorf("the default action %q is not one", f.DefaultAction)
+	rel, err := filepath.Rel(root, path)
+	if err != nil || !filepath.IsLocal(rel) {
+		return nil, fmt.Errorf("it is not below %q, where this node keeps them", root)
 	}
-	for _, a := range f.Architectures {
-		if !knownArch(a) {
-			return fmt.Errorf("architecture %q is not one that libseccomp knows", a)
+	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: root, Err: err}
+	}
+	defer unix.Close(dir)
+	how := unix.OpenHow{Flags: flags, Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS}
+	for {
+		fd, err := unix.Openat2(dir, rel, &how)
+		switch {
+		case errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR):
+		case err != nil:
+			return nil, &os.PathError{Op: "open below " + root, Path: rel, Err: err}
+		default:
+			return os.NewFile(uintptr(fd), path), nil
 		}
 	}
-	for _, call := range f.Syscalls {
-		if len(call.Names) == 0 || slices.Contains(call.Names, "") {
-			return fmt.Errorf("a rule names no system call")
-		}
-		if !slices.Contains(actions, call.Action) {
-			return fmt.Errorf("the action %q for %q is not one", call.Action, call.Names[0])
-		}
-		for _, a := range call.Args {
-			if a.Index > 5 || !slices.Contains(operators, a.Op) {
-				return fmt.Errorf("a rule for %q compares argument %d by %q: arguments are 0 to 5", call.Names[0], a.Index, a.Op)
-			}
-		}
-	}
-	return nil
-}
-
-func knownArch(a specs.Arch) bool {
-	const prefix = "SCMP_ARCH_"
-	if len(a) <= len(prefix) {
-		return false
-	}
-	name := map[specs.Arch]string{specs.ArchX86_64: "amd64", specs.ArchAARCH64: "arm64"}[a]
-	if name == "" {
-		name = lower(string(a[len(prefix):]))
-	}
-	_, err := libseccomp.GetArchFromString(name)
-	return err == nil
-}
-
-func lower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 32
-		}
-	}
-	return string(b)
 }

@@ -14,7 +14,7 @@ import (
 )
 
 // Own says which namespaces the pod has for itself.
-type Own struct{ Net, IPC, UTS bool }
+type Own struct{ Net, IPC bool }
 
 var (
 	keyForm   = regexp.MustCompile(`^[a-z0-9_-]+(\.[A-Za-z0-9_-]+)+$`)
@@ -56,8 +56,6 @@ func namespaceOf(key string, own Own) (private, known bool) {
 		return own.Net, true
 	case strings.HasPrefix(key, "fs.mqueue."), strings.HasPrefix(key, "kernel.shm"), strings.HasPrefix(key, "kernel.msg"), key == "kernel.sem":
 		return own.IPC, true
-	case key == "kernel.domainname":
-		return own.UTS, true
 	}
 	return false, false
 }

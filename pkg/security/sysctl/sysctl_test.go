@@ -6,7 +6,7 @@ import (
 )
 
 func TestCheck(t *testing.T) {
-	all := Own{Net: true, IPC: true, UTS: true}
+	all := Own{Net: true, IPC: true}
 	for _, c := range []struct {
 		name, key, value string
 		own              Own
@@ -19,10 +19,13 @@ func TestCheck(t *testing.T) {
 		{"msg", "kernel.msgmax", "65536", all, true},
 		{"sem", "kernel.sem", "250 32000 100 128", all, true},
 		{"mqueue", "fs.mqueue.msg_max", "20", all, true},
-		{"domain", "kernel.domainname", "example.org", all, true},
+		{"domain", "kernel.domainname", "example.org", all, false},
+		{"sem and more", "kernel.sem_next_id", "1", all, false},
+		{"bar", "kernel.shmmax", "|/x", all, false},
+		{"empty value", "kernel.shmmax", "", all, true},
+		{"user namespaces", "user.max_user_namespaces", "0", all, false},
 		{"network of the node", "net.core.somaxconn", "1024", Own{IPC: true}, false},
 		{"ipc of the node", "kernel.shmmax", "1", Own{Net: true}, false},
-		{"uts of the node", "kernel.domainname", "x", Own{Net: true}, false},
 		{"the node's own", "kernel.core_pattern", "x", all, false},
 		{"hostname", "kernel.hostname", "x", all, false},
 		{"vm", "vm.swappiness", "1", all, false},
@@ -65,7 +68,7 @@ func FuzzCheck(f *testing.F) {
 	f.Add("net.core.somaxconn", "1")
 	f.Add("kernel.shm+", "1+")
 	f.Fuzz(func(t *testing.T, k, v string) {
-		out, err := Check(map[string]string{k: v}, Own{Net: true, IPC: true, UTS: true})
+		out, err := Check(map[string]string{k: v}, Own{Net: true, IPC: true})
 		if err != nil {
 			return
 		}
