@@ -32,7 +32,7 @@ func (c *check) mount(field string, m *v1.Mount) spec.Mount {
 	case m == nil:
 		c.fail(field, "is missing")
 	case m.GetImage() != nil && m.GetHostPath() != "":
-		c.fail(field, "has an image and a host_path: one of them is possible")
+		c.fail(field+".image", "is given beside host_path: give one of them")
 	case m.GetImage() != nil:
 		c.unserved(field+".image", "mounting an image is")
 	case m.GetImageSubPath() != "":
