@@ -58,6 +58,8 @@ type Cgroups interface {
 	Kill(ctx context.Context, path string) error
 	// Remove kills, then removes the tree, leaves first.
 	Remove(ctx context.Context, path string) error
+	// Find returns the paths of all groups with that base name, in any hierarchy: for a record that cannot be read.
+	Find(ctx context.Context, name string) ([]string, error)
 }
 
 // Files makes a pod's resolv.conf, hosts, hostname and /dev/shm.

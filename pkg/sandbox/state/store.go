@@ -71,23 +71,34 @@ func (s Store) emptyTrash() error {
 
 // AddSandbox makes the record of a sandbox.
 func (s Store) AddSandbox(r spec.Sandbox) error {
-	dir := s.Layout.Sandbox(r.ID)
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return diskError(err)
-	}
-	if err := os.Mkdir(filepath.Join(dir, "containers"), 0o700); err != nil {
-		return diskError(err)
-	}
-	return WriteOnce(dir, spec.SpecFile, r)
+	return s.add(r.ID, s.Layout.Sandbox(r.ID), r, "containers")
 }
 
 // AddContainer makes the record of a container. Its directories for overlayfs and libcontainer are the creator's.
 func (s Store) AddContainer(r spec.Container) error {
-	dir := s.Layout.Container(r.SandboxID, r.ID)
-	if err := os.Mkdir(dir, 0o700); err != nil {
+	return s.add(r.ID, s.Layout.Container(r.SandboxID, r.ID), r)
+}
+
+// add makes the directory in the trash and renames it: a record is there whole, or not at all.
+func (s Store) add(id, dir string, v any, subdirs ...string) error {
+	tmp := filepath.Join(s.trash(), id)
+	if err := os.Mkdir(tmp, 0o700); err != nil {
 		return diskError(err)
 	}
-	return WriteOnce(dir, spec.SpecFile, r)
+	err := WriteOnce(tmp, spec.SpecFile, v)
+	for _, d := range subdirs {
+		if err == nil {
+			err = os.Mkdir(filepath.Join(tmp, d), 0o700)
+		}
+	}
+	if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, dir, unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		os.RemoveAll(tmp)
+		return diskError(err)
+	}
+	return nil
 }
 
 // RemoveSandbox takes a sandbox's record away: it is gone, whole, when this returns.

@@ -1,0 +1,37 @@
+package cgroup
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+)
+
+// Find returns the paths of all groups with that base name, in any hierarchy, sorted: of a record that cannot be read,
+// the id is all that is known. It walks every group of the node, so it is for recovery alone.
+func (m *Manager) Find(ctx context.Context, name string) ([]string, error) {
+	if name == "" || strings.ContainsAny(name, "/\x00") {
+		return nil, spec.Invalidf("%.80q is not the name of a cgroup", name)
+	}
+	var found []string
+	for _, root := range m.node.trees("/") {
+		err := filepath.WalkDir(root, func(dir string, e fs.DirEntry, err error) error {
+			if err != nil || !e.IsDir() { // a group may vanish under the walk
+				return ignoreGone(err)
+			}
+			if e.Name() != name {
+				return ctx.Err()
+			}
+			found = append(found, "/"+strings.TrimPrefix(strings.TrimPrefix(dir, strings.TrimSuffix(root, "/")), "/"))
+			return fs.SkipDir
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	slices.Sort(found)
+	return slices.Compact(found), nil
+}
