@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,9 @@ func client(t *testing.T, c Config) *Client {
 	t.Helper()
 	if c.Backoff == 0 {
 		c.Backoff = time.Millisecond
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	cl, err := New(c)
 	if err != nil {

@@ -37,8 +37,8 @@ type Host struct {
 	// Mirrors are hosts (with port) that are asked first, in order, for the same repository. What else the configuration
 	// says of a mirror stands under its own name. A mirror gets no credentials of the request, which are the registry's.
 	Mirrors []string
-	// InsecureHTTP allows plain HTTP. Loopback registries may always use it.
-	InsecureHTTP bool
+	// PlainHTTP allows plain HTTP. Loopback registries may always use it.
+	PlainHTTP bool
 	// CA is a PEM file of authorities that are trusted beside the system's, for this host alone.
 	CA string
 	// CredentialHelper is the absolute path of a docker-credential-helpers program, asked when no auth file knows this host.

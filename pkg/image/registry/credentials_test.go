@@ -186,7 +186,7 @@ func TestTLSIsNeverLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Even where plain HTTP is allowed: what began with TLS stays with it.
-	cl := client(t, Config{Registries: map[string]Host{r.Host: {CA: ca}, plain.Host: {InsecureHTTP: true}}, Retries: -1})
+	cl := client(t, Config{Registries: map[string]Host{r.Host: {CA: ca}, plain.Host: {PlainHTTP: true}}, Retries: -1})
 	for _, part := range []string{"/v2/", "/manifests/", "/blobs/"} {
 		r.Intercept(rt.On(part, rt.Redirect(307, plain.URL)))
 		_, _, err := pull(t, cl, r.Ref("app:1"), Auth{Username: "user", Password: planted})

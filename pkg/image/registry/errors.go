@@ -148,7 +148,7 @@ func (s *session) classify(ctx context.Context, what string, err error) error {
 		return spec.Errorf(errdefs.ErrUnknown, "%s: registry %s has a certificate that is not trusted: %s; set ca for it in the configuration if it has an authority of its own",
 			Unavailable, name, content.Clip(err.Error()))
 	case strings.Contains(err.Error(), "gave HTTP response to HTTPS client"), errors.As(err, new(tls.RecordHeaderError)):
-		return spec.Errorf(errdefs.ErrUnknown, "%s: registry %s does not speak TLS; if that is meant, set insecure_http = true for it in the configuration", Unavailable, name)
+		return spec.Errorf(errdefs.ErrUnknown, "%s: registry %s does not speak TLS; if that is meant, set plain_http = true for it in the configuration", Unavailable, name)
 	case errors.Is(err, errStalled):
 		return spec.Errorf(errdefs.ErrUnknown, "%s: registry %s: %s: no byte for %s", Unavailable, name, what, s.guard.progress)
 	}

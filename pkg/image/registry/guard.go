@@ -83,7 +83,7 @@ func (g *guard) RoundTrip(in *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	g.note(res)
-	w.stall.Reset(g.progress)
+	w.stall.Stop()
 	w.body, res.Body = res.Body, w
 	return res, nil
 }
@@ -107,7 +107,7 @@ func (g *guard) admit(req *http.Request) (*http.Request, error) {
 	case "https":
 	case "http":
 		if !g.plainFor(req.URL.Host) && !isLoopback(req.URL.Hostname()) {
-			return nil, &refusal{"plain HTTP to " + req.URL.Host + " is not allowed; if it is meant, set insecure_http = true for it in the configuration"}
+			return nil, &refusal{"plain HTTP to " + req.URL.Host + " is not allowed; if it is meant, set plain_http = true for it in the configuration"}
 		}
 		if redirected && wentThroughTLS(req) {
 			return nil, &refusal{"it redirects from https to http://" + req.URL.Host}

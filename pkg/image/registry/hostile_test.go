@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -87,7 +88,7 @@ func TestHostileRegistry(t *testing.T) {
 			w.Header().Set("Location", "file:///etc/shadow")
 			w.WriteHeader(http.StatusFound)
 		}), outcome{errdefs.ErrFailedPrecondition, "scheme"}},
-		{"redirect to plain HTTP elsewhere", rt.On(blobs, rt.Redirect(302, "http://registry.example")), outcome{errdefs.ErrFailedPrecondition, "insecure_http"}},
+		{"redirect to plain HTTP elsewhere", rt.On(blobs, rt.Redirect(302, "http://registry.example")), outcome{errdefs.ErrFailedPrecondition, "plain_http"}},
 		{"huge header", rt.On(manifests, rt.Status(200, "X-Long", strings.Repeat("x", 1<<20))), unavailable},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -315,11 +316,11 @@ func TestPlainHTTPNeedsConfiguration(t *testing.T) {
 	// Private addresses, which go-containerregistry would try with plain HTTP unasked.
 	g := &guard{host: "10.0.0.1:5000", plainFor: func(h string) bool { return h == "10.9.9.9:5000" }, secrets: map[string]bool{}}
 	for url, want := range map[string]string{
-		"http://10.0.0.1:5000/v2/":   "insecure_http",
-		"http://192.168.1.1/v2/":     "insecure_http",
-		"http://r.example/v2/":       "insecure_http",
-		"http://127.0.0.1.example/":  "insecure_http",
-		"http://10.0.0.1:5000@evil/": "insecure_http",
+		"http://10.0.0.1:5000/v2/":   "plain_http",
+		"http://192.168.1.1/v2/":     "plain_http",
+		"http://r.example/v2/":       "plain_http",
+		"http://127.0.0.1.example/":  "plain_http",
+		"http://10.0.0.1:5000@evil/": "plain_http",
 		"ftp://10.0.0.1:5000/":       "scheme",
 		"https://10.0.0.1:5000/v2/":  "",
 	} {
@@ -349,5 +350,35 @@ func TestRetryAfterIsBounded(t *testing.T) {
 		if got := retryAfter(s, now); got != want {
 			t.Errorf("retryAfter(%q) = %s, want %s", s, got, want)
 		}
+	}
+}
+
+// A disk that is slow is not a registry that is slow.
+func TestSlowReaderIsNoStall(t *testing.T) {
+	r := rt.New(t, rt.Options{})
+	b := r.MustPush(t, "app:1", sample())
+	g := &guard{host: r.Host, loopback: http.DefaultTransport, progress: 50 * time.Millisecond, secrets: map[string]bool{}, plainFor: func(string) bool { return false }}
+	q, err := http.NewRequestWithContext(withLimit(t.Context(), unlimited), http.MethodGet, r.URL+"/v2/app/blobs/"+b.Layers[0], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := g.RoundTrip(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	total := 0
+	for buf := make([]byte, 32<<10); ; {
+		time.Sleep(80 * time.Millisecond)
+		n, err := res.Body.Read(buf)
+		if total += n; err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if total != len(b.Blobs[b.Layers[0]]) {
+		t.Errorf("%d bytes", total)
 	}
 }

@@ -54,11 +54,11 @@ func (c *Client) open(ctx context.Context, host, path string, a Auth) (*session,
 	}
 	s := &session{
 		host: host, path: path, config: &c.config, auth: cfg, anonymous: cfg == (authn.AuthConfig{}),
-		plain: c.config.host(host).InsecureHTTP || isLoopback(hostname(host)), closers: []*http.Transport{own, secure, loopback},
+		plain: c.config.host(host).PlainHTTP || isLoopback(hostname(host)), closers: []*http.Transport{own, secure, loopback},
 	}
 	s.guard = &guard{
 		host: host, own: own, secure: secure, loopback: loopback, progress: c.config.ProgressTimeout, secrets: map[string]bool{},
-		plainFor: func(h string) bool { return c.config.host(h).InsecureHTTP },
+		plainFor: func(h string) bool { return c.config.host(h).PlainHTTP },
 	}
 	for _, secret := range []string{cfg.Password, cfg.IdentityToken, cfg.RegistryToken, a.Auth} {
 		s.guard.add(secret)

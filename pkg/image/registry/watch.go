@@ -26,10 +26,10 @@ func (w *watch) Read(p []byte) (int, error) {
 	if w.left > 0 && int64(len(p)) > w.left {
 		p = p[:w.left]
 	}
+	// The clock runs while the registry is waited for, not while a slow disk takes what it sent.
+	w.stall.Reset(w.progress)
 	n, err := w.body.Read(p)
-	if n > 0 {
-		w.stall.Reset(w.progress)
-	}
+	w.stall.Stop()
 	if w.left > 0 {
 		w.left -= int64(n)
 	}
