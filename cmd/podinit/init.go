@@ -10,8 +10,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/runtimed/runtimed/pkg/sandbox/namespaces/wire"
 )
 
 // firstNamespace is the descriptor of the first namespace that is named in NS. Before it: 0 is the pipe whose first byte
@@ -31,17 +29,15 @@ type plan struct {
 	text                                   [4200]byte
 	used                                   int
 
-	program    unix.SockFprog
-	filter     [16]unix.SockFilter
-	ignore     [4]uint64 // struct sigaction: SIG_IGN, no flags, nothing blocked
-	allSignals uint64
-	oldSignals uint64
-	noSignals  uint64
-	caps       unix.CapUserHeader
-	noCaps     [2]unix.CapUserData
-	byte       [1]byte
-	number     [16]byte
-	ranges     ranges
+	program unix.SockFprog
+	filter  [16]unix.SockFilter
+	ignore  [4]uint64 // struct sigaction: SIG_IGN, no flags, nothing blocked
+	signals signals
+	caps    unix.CapUserHeader
+	noCaps  [2]unix.CapUserData
+	byte    [1]byte
+	number  [16]byte
+	ranges  ranges
 }
 
 // startInit forks the init and leaves. NS is a comma-separated list of "user", "ipc", "uts" and "net", in the order of
@@ -52,21 +48,14 @@ func startInit(ns string) int {
 		err = p.fill(ns)
 	}
 	if err != nil {
-		say(1, wire.Reply{Err: err.Error()}.Encode())
-		return 1
+		return sorry(err)
 	}
 	runtime.LockOSThread()
 	first := forkInit(p)
 	if first < 0 {
-		say(1, wire.Reply{Err: "fork", Errno: syscall.Errno(-first)}.Encode())
-		return 1
+		return sorry(&failure{"fork", syscall.Errno(-first)})
 	}
-	var status unix.WaitStatus
-	for {
-		if _, err := unix.Wait4(first, &status, 0, nil); err != syscall.EINTR {
-			return status.ExitStatus()
-		}
-	}
+	return reap(first)
 }
 
 func newPlan() (*plan, error) {
@@ -105,7 +94,6 @@ func (p *plan) fill(ns string) error {
 	}
 	p.caps.Version = unix.LINUX_CAPABILITY_VERSION_3
 	p.ignore[0] = 1 // SIG_IGN
-	p.allSignals = ^uint64(0)
 	f := initFilter()
 	p.program = unix.SockFprog{Len: uint16(copy(p.filter[:], f)), Filter: &p.filter[0]}
 	maps, err := os.ReadFile("/proc/self/maps")

@@ -1,6 +1,7 @@
 package namespaces
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -87,8 +88,13 @@ func overlap(a, b, sizeA, sizeB uint32) bool {
 
 // setup is what the holder is told.
 func setup(r spec.NamespaceRequest) ([]byte, error) {
-	s := wire.Setup{Hostname: r.Hostname, Loopback: r.Net}
-	made := map[string]bool{"net": r.Net, "ipc": r.IPC, "uts": r.UTS}
+	made := map[string]bool{"user": r.User, "net": r.Net, "ipc": r.IPC, "uts": r.UTS}
+	s := wire.Setup{Hostname: r.Hostname, Loopback: r.Net, UIDMap: mapText(r.UIDs), GIDMap: mapText(r.GIDs)}
+	for _, kind := range pinned {
+		if made[kind] {
+			s.Kinds = append(s.Kinds, kind)
+		}
+	}
 	for name, value := range r.Sysctls {
 		path := sysctlPath(name)
 		ns := wire.Namespace(path)
@@ -113,6 +119,15 @@ func setup(r spec.NamespaceRequest) ([]byte, error) {
 		return nil, spec.Invalidf("sysctls: %w", err)
 	}
 	return b, nil
+}
+
+// mapText is a map as the kernel takes it.
+func mapText(lines []spec.IDMapping) string {
+	var b strings.Builder
+	for _, l := range lines {
+		fmt.Fprintf(&b, "%d %d %d\n", l.ContainerID, l.HostID, l.Size)
+	}
+	return b.String()
 }
 
 // sysctlPath is the path below /proc/sys. As for sysctl(8), the first separator of a name decides: behind a dot, dots

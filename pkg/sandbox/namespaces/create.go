@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
-	"syscall"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -22,10 +21,6 @@ import (
 // the last to go: pins of other kinds without it would be taken for a pod with the node's ids.
 var pinned = []string{"user", "net", "ipc", "uts"}
 
-// cloneFlags by kind.
-var cloneFlags = map[string]uintptr{"user": unix.CLONE_NEWUSER, "net": unix.CLONE_NEWNET, "ipc": unix.CLONE_NEWIPC,
-	"uts": unix.CLONE_NEWUTS}
-
 // Create makes the namespaces that r names by one clone, sets them up and pins them. Pins that an earlier attempt left
 // are replaced. On an error some pins may be there: Remove takes them away. InvalidArgument: r, or a sysctl that the
 // kernel refuses, by name.
@@ -33,112 +28,82 @@ func (m *Manager) Create(ctx context.Context, r spec.NamespaceRequest) error {
 	if err := Check(r); err != nil {
 		return err
 	}
-	b, err := setup(r)
-	if err != nil {
-		return err
-	}
 	wanted := map[string]bool{"user": r.User, "net": r.Net, "ipc": r.IPC, "uts": r.UTS}
 	h := &holder{}
-	defer h.stop()
 	steps := []step.Step{{Name: "directory", Do: func(context.Context) error { return m.emptyDir(r.SandboxID) }}}
-	if r.User || r.Net || r.IPC || r.UTS {
-		steps = append(steps,
-			step.Step{Name: "clone", Do: func(ctx context.Context) error { return m.startHolder(ctx, h, r) }},
-			step.Step{Name: "setup", Do: func(ctx context.Context) error { return h.setup(ctx, b) }})
+	some := r.User || r.Net || r.IPC || r.UTS
+	if some {
+		steps = append(steps, step.Step{Name: "clone", Do: func(ctx context.Context) error { return m.startHolder(ctx, h, r) }})
 	}
+	// The pins come first, because they need only the clone: they are made while the holder does the rest.
 	for _, kind := range pinned {
 		if wanted[kind] {
 			steps = append(steps, step.Step{Name: "pin " + kind, Do: func(ctx context.Context) error {
-				err := m.pinOne(r.SandboxID, kind, h.cmd.Process.Pid)
-				if err != nil && ctx.Err() != nil {
-					return context.Cause(ctx) // its end has killed the holder
+				err := m.pinOne(r.SandboxID, kind, h.pid)
+				if err != nil {
+					if why := h.setup(ctx); why != nil { // it has ended early
+						return why
+					}
 				}
 				return err
 			}})
 		}
 	}
-	return step.Flow{Name: "namespaces", ID: r.SandboxID, Steps: steps, Observe: m.o.Observe}.Run(ctx)
+	if some {
+		steps = append(steps, step.Step{Name: "setup", Do: h.setup})
+	}
+	err := step.Flow{Name: "namespaces", ID: r.SandboxID, Steps: steps, Observe: m.o.Observe}.Run(ctx)
+	h.stop()
+	return m.orEnd(ctx, err)
 }
 
-// holder is the short-lived process in the new namespaces. It ends when its stdin does, also when the daemon dies.
+// holder is a short-lived process in new namespaces, and its parent, which reaps it. Both end when stdin does, also when
+// the daemon dies.
 type holder struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout *answers
+	pid    int // in the new namespaces
 }
 
 func (m *Manager) startHolder(ctx context.Context, h *holder, r spec.NamespaceRequest) error {
-	program, err := m.program()
+	b, err := setup(r)
 	if err != nil {
 		return err
 	}
-	defer program.Close()
-	cmd := exec.CommandContext(ctx, inherited(0))
-	cmd.Args = []string{"runtimed-init", "hold"}
-	cmd.Env, cmd.Dir = helperEnv, "/"
-	cmd.ExtraFiles = []*os.File{program}
-	cmd.SysProcAttr = attributes(r)
+	cmd := exec.CommandContext(ctx, m.o.Init, "hold")
+	cmd.Args[0], cmd.Env, cmd.Dir = "runtimed-init", helperEnv, "/"
 	in, err1 := cmd.StdinPipe()
 	out, err2 := cmd.StdoutPipe()
 	if err := errors.Join(err1, err2); err != nil {
 		return spec.Errorf(errdefs.ErrResourceExhausted, "holder of namespaces: %w", err)
 	}
 	if err := cmd.Start(); err != nil {
-		var kind error = errdefs.ErrInternal
-		switch k := kindOf(err); {
-		case errors.Is(err, unix.EINVAL) && r.User:
-			kind = errdefs.ErrInvalidArgument // the maps
-		case k == errdefs.ErrResourceExhausted:
-			kind = k
-		}
-		return spec.Errorf(kind, "clone into new namespaces: %w", err)
+		return spec.Errorf(errdefs.ErrInternal, "holder of namespaces: %w", err)
 	}
 	*h = holder{cmd: cmd, stdin: in, stdout: newAnswers(out)}
-	return nil
-}
-
-func attributes(r spec.NamespaceRequest) *syscall.SysProcAttr {
-	a := &syscall.SysProcAttr{}
-	for kind, on := range map[string]bool{"user": r.User, "net": r.Net, "ipc": r.IPC, "uts": r.UTS} {
-		if on {
-			a.Cloneflags |= cloneFlags[kind]
-		}
-	}
-	if r.User {
-		a.UidMappings, a.GidMappings = idMap(r.UIDs), idMap(r.GIDs)
-		// Or no container of the pod could ever set its groups.
-		a.GidMappingsEnableSetgroups = true
-		// The sysctls of IPC namespaces ask for their root's uid, not for a capability.
-		a.Credential = &syscall.Credential{}
-	}
-	return a
-}
-
-func idMap(lines []spec.IDMapping) []syscall.SysProcIDMap {
-	out := make([]syscall.SysProcIDMap, len(lines))
-	for i, l := range lines {
-		out[i] = syscall.SysProcIDMap{ContainerID: int(l.ContainerID), HostID: int(l.HostID), Size: int(l.Size)}
-	}
-	return out
-}
-
-// setup sends the Setup and waits for the answer.
-func (h *holder) setup(ctx context.Context, b []byte) error {
-	if _, err := h.stdin.Write(b); err != nil {
+	if _, err := in.Write(b); err != nil {
 		return spec.Errorf(errdefs.ErrInternal, "holder of namespaces: %w", err)
 	}
 	line, err := h.stdout.line(ctx)
 	if err != nil {
 		return err
 	}
-	reply, err := wire.ParseReply(line)
-	if err != nil {
-		return spec.Errorf(errdefs.ErrInternal, "holder of namespaces: %w", err)
+	pid, ok := wire.ParsePID(line)
+	if !ok {
+		return refused("new namespaces", line)
 	}
-	if reply.Err != "" {
-		return spec.Errorf(kindOf(reply.Errno), "%s", reply.Err)
-	}
+	h.pid = pid
 	return nil
+}
+
+// setup waits for the answer to the Setup.
+func (h *holder) setup(ctx context.Context) error {
+	line, err := h.stdout.line(ctx)
+	if err != nil || line == wire.Ready {
+		return err
+	}
+	return refused("new namespaces", line)
 }
 
 // stop ends the holder and reaps it.
@@ -147,7 +112,6 @@ func (h *holder) stop() {
 		return
 	}
 	h.stdin.Close()
-	h.cmd.Process.Kill() // it has nothing left to do
 	h.cmd.Wait()
 }
 

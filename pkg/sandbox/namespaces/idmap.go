@@ -40,7 +40,7 @@ func (m *Manager) ProbeIDMap(dir string) error {
 	if err != nil {
 		return spec.Errorf(errdefs.ErrFailedPrecondition, "user namespaces: %w", err)
 	}
-	userns, err := os.Open("/proc/" + strconv.Itoa(h.cmd.Process.Pid) + "/ns/user")
+	userns, err := os.Open("/proc/" + strconv.Itoa(h.pid) + "/ns/user")
 	if err != nil {
 		return spec.Errorf(errdefs.ErrInternal, "user namespace: %w", err)
 	}
@@ -81,7 +81,8 @@ func submount(userns *os.File, path string) *mountinfo.Info {
 	}
 	for _, m := range mounts {
 		if m.Mountpoint != real && tryIDMap(userns, m.Mountpoint, 0) != nil {
-			return m
+			top, _ := mountOf(m.Mountpoint) // others may lie beneath it
+			return top
 		}
 	}
 	return nil

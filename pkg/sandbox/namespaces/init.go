@@ -42,7 +42,7 @@ func (m *Manager) StartInit(ctx context.Context, r spec.InitRequest) (spec.Proce
 	err := step.Flow{Name: "init", ID: r.SandboxID, Steps: steps, Observe: m.o.Observe}.Run(ctx)
 	s.finish(err != nil)
 	if err != nil {
-		return spec.Process{}, err
+		return spec.Process{}, m.orEnd(ctx, err)
 	}
 	return started, nil
 }
@@ -102,26 +102,16 @@ func (s *starter) readPID(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if text, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "pid "); ok {
-		if s.pid, err = strconv.Atoi(text); err == nil {
-			// It waits for a byte on stdin, so this pid is its own.
-			s.pidfd, err = unix.PidfdOpen(s.pid, 0)
-		}
-		if err != nil {
-			return spec.Errorf(errdefs.ErrInternal, "init of the pod: %w", err)
-		}
-		return nil
+	pid, ok := wire.ParsePID(line)
+	if !ok {
+		return refused("init of the pod", line)
 	}
-	return refused(line)
-}
-
-// refused turns an answer that is not the expected one into an error.
-func refused(line string) error {
-	reply, err := wire.ParseReply(line)
-	if err == nil && reply.Err != "" {
-		return spec.Errorf(errdefs.ErrInternal, "init of the pod: %s: %w", reply.Err, reply.Errno)
+	// It waits for a byte on stdin, so this pid is its own.
+	if s.pidfd, err = unix.PidfdOpen(pid, 0); err != nil {
+		return spec.Errorf(errdefs.ErrInternal, "init of the pod: %w", err)
 	}
-	return spec.Errorf(errdefs.ErrInternal, "init of the pod ended early, saying %q", line)
+	s.pid = pid
+	return nil
 }
 
 // letGo lets the init run and waits until it is as it will stay.
@@ -136,7 +126,7 @@ func (s *starter) letGo(ctx context.Context) (spec.Process, error) {
 		return spec.Process{}, err
 	}
 	if line != wire.Ready {
-		return spec.Process{}, refused(line)
+		return spec.Process{}, refused("init of the pod", line)
 	}
 	ticks, err := startTicks(s.pid)
 	if err != nil {

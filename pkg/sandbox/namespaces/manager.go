@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/namespaces/wire"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/step"
 )
@@ -116,6 +117,26 @@ func (a *answers) line(ctx context.Context) (string, error) {
 		return "", spec.Errorf(errdefs.ErrUnavailable, "runtimed-init did not answer within %v", helperPatience)
 	}
 	return line, nil // what it said before it ended, perhaps nothing
+}
+
+// refused turns a helper's answer that is not the expected one into an error.
+func refused(what, line string) error {
+	reply, err := wire.ParseReply(line)
+	if err != nil || reply.Err == "" {
+		return spec.Errorf(errdefs.ErrInternal, "%s: the helper ended early, saying %q", what, line)
+	}
+	if reply.Errno == 0 {
+		return spec.Errorf(errdefs.ErrInternal, "%s: %s", what, reply.Err)
+	}
+	return spec.Errorf(kindOf(reply.Errno), "%s: %s: %w", what, reply.Err, reply.Errno)
+}
+
+// orEnd is the end of ctx in the place of what it brought about: a killed helper, a broken pipe.
+func (m *Manager) orEnd(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() == nil {
+		return err
+	}
+	return spec.Errorf(ctx.Err(), "namespaces: %w", context.Cause(ctx))
 }
 
 // dir holds a sandbox's pins.

@@ -1,5 +1,6 @@
-// Package wire is what the daemon and the short-lived holder of new namespaces say to each other: one Setup on the
-// holder's stdin, one line back on its stdout.
+// Package wire is what the daemon and its short-lived helpers in namespaces say to each other. The holder of new
+// namespaces gets one Setup on stdin, and says "pid <n>" and then a Reply on stdout; the starter of a pod's init says the
+// same, and gets one byte between the two.
 //
 // It owns the form of both and the list of sysctls that belong to a namespace. It does nothing: writing a sysctl is the
 // holder's part. The holder links it, so it imports next to nothing.
@@ -24,8 +25,11 @@ const header = 4
 // Sysctl is one value to write. Path is below /proc/sys, such as "net/ipv4/ping_group_range".
 type Sysctl struct{ Path, Value string }
 
-// Setup is all that the holder does in its new namespaces.
+// Setup is all that the holder does: the namespaces that it makes, and what it does in them.
 type Setup struct {
+	Kinds    []string // of "user", "net", "ipc", "uts"
+	UIDMap   string   // uid_map and gid_map as the kernel takes them (user_namespaces(7)), with "user"
+	GIDMap   string
 	Hostname string // "" leaves it
 	Loopback bool   // brings lo up
 	Sysctls  []Sysctl
@@ -33,6 +37,8 @@ type Setup struct {
 
 // Words of an encoded Setup; each of its fields ends with a NUL.
 const (
+	wordKind     = "kind"
+	wordMaps     = "maps"
 	wordHostname = "hostname"
 	wordLoopback = "loopback"
 	wordSysctl   = "sysctl"
@@ -51,7 +57,15 @@ func (s Setup) Encode() ([]byte, error) {
 		return nil
 	}
 	var err error
-	if s.Hostname != "" {
+	for _, k := range s.Kinds {
+		if err == nil {
+			err = add(wordKind, k)
+		}
+	}
+	if s.UIDMap+s.GIDMap != "" && err == nil {
+		err = add(wordMaps, s.UIDMap, s.GIDMap)
+	}
+	if s.Hostname != "" && err == nil {
 		err = add(wordHostname, s.Hostname)
 	}
 	if s.Loopback && err == nil {
@@ -130,6 +144,19 @@ func Parse(b []byte) (Setup, error) {
 			if s.Hostname, ok = field(); !ok || s.Hostname == "" {
 				return Setup{}, errors.New("a host name without an end")
 			}
+		case wordKind:
+			kind, ok := field()
+			if !ok || !kinds[kind] {
+				return Setup{}, errors.New("unknown kind of namespace " + strconv.Quote(kind))
+			}
+			s.Kinds = append(s.Kinds, kind)
+		case wordMaps:
+			var ok1, ok2 bool
+			s.UIDMap, ok1 = field()
+			s.GIDMap, ok2 = field()
+			if !ok1 || !ok2 {
+				return Setup{}, errors.New("maps without an end")
+			}
 		case wordSysctl:
 			path, ok1 := field()
 			value, ok2 := field()
@@ -146,6 +173,8 @@ func Parse(b []byte) (Setup, error) {
 	}
 	return s, nil
 }
+
+var kinds = map[string]bool{"user": true, "net": true, "ipc": true, "uts": true}
 
 // ipc are the sysctls below kernel/ that belong to an IPC namespace (namespaces(7), ipc_namespaces(7)).
 var ipc = map[string]bool{"kernel/msgmax": true, "kernel/msgmnb": true, "kernel/msgmni": true, "kernel/sem": true,
@@ -176,6 +205,17 @@ func Namespace(path string) string {
 		return "uts"
 	}
 	return ""
+}
+
+// PID is the line that says a process id.
+func PID(n int) string { return "pid " + strconv.Itoa(n) + "\n" }
+
+// ParsePID reads the line; ok is false for every other line.
+func ParsePID(line string) (n int, ok bool) {
+	text, ended := strings.CutSuffix(line, "\n")
+	digits, named := strings.CutPrefix(text, "pid ")
+	n, err := strconv.Atoi(digits)
+	return n, ended && named && err == nil && n > 0
 }
 
 // Reply is the line that comes back: "ok", or "error <errno> <text>".

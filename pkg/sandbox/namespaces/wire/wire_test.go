@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-var whole = Setup{Hostname: "pod", Loopback: true, Sysctls: []Sysctl{{"net/ipv4/ping_group_range", "0 2147483647"},
+var whole = Setup{Kinds: []string{"user", "net"}, UIDMap: "0 1 2\n", GIDMap: "0 5 6\n7 8 9\n", Hostname: "pod", Loopback: true, Sysctls: []Sysctl{{"net/ipv4/ping_group_range", "0 2147483647"},
 	{"kernel/shmmax", ""}, {"fs/mqueue/msg_max", "10"}}}
 
 func TestThereAndBack(t *testing.T) {
@@ -43,9 +43,9 @@ func TestEncodeRefuses(t *testing.T) {
 func TestReadRefuses(t *testing.T) {
 	for name, b := range map[string]string{"nothing": "", "header alone": "\x05\x00\x00\x00", "too long": "\x00\x00\x02\x00",
 		"negative": "\xff\xff\xff\xff", "word": "\x04\x00\x00\x00abc\x00", "no end": "\x08\x00\x00\x00loopback",
-		"hostname": "\x09\x00\x00\x00hostname\x00", "empty hostname": "\x0a\x00\x00\x00hostname\x00\x00",
+		"hostname": "\x09\x00\x00\x00hostname\x00", "kind": "\x09\x00\x00\x00kind\x00mnt\x00", "maps": "\x09\x00\x00\x00maps\x00abc\x00", "empty hostname": "\x0a\x00\x00\x00hostname\x00\x00",
 		"sysctl":         "\x0d\x00\x00\x00sysctl\x00net/a\x00",
-		"outside sysctl": "\x1b\x00\x00\x00sysctl\x00kernel/core_pattern\x00"} {
+		"outside sysctl": "\x1c\x00\x00\x00sysctl\x00kernel/core_pattern\x00\x00"} {
 		r := strings.NewReader(b)
 		if s, err := Read(r.Read); err == nil {
 			t.Errorf("%s: %+v", name, s)
@@ -75,6 +75,17 @@ func TestReply(t *testing.T) {
 	for _, line := range []string{"", "ok", "ok ok\n", "error\n", "error 1\n", "error x y\n", "error -1 y\n", "panic: x\n", "error 1 \n"} {
 		if r, err := ParseReply(line); err == nil {
 			t.Errorf("%q is %+v", line, r)
+		}
+	}
+}
+
+func TestPID(t *testing.T) {
+	if n, ok := ParsePID(PID(4711)); n != 4711 || !ok {
+		t.Errorf("4711 came back as %d, %v", n, ok)
+	}
+	for _, line := range []string{"", "pid 1", "pid -1\n", "pid 0\n", "pid x\n", "pid 99999999999999999999\n", "ok\n"} {
+		if n, ok := ParsePID(line); ok {
+			t.Errorf("%q is %d", line, n)
 		}
 	}
 }

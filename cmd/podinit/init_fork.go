@@ -9,9 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Everything below runs in a forked copy of a Go process: it has one thread and no scheduler, and may make raw system
-// calls only. No allocation, no stack growth, no pointer stores, no call that is not nosplit.
-
 // forkInit makes two processes. The first one, alone in its memory so that the kernel lets it, joins the pod's
 // namespaces and forks the second into a new PID namespace, says its pid, and ends: the init's parent is then the
 // node's init (or a subreaper above the daemon), which reaps it whatever becomes of the daemon. It returns the pid of
@@ -20,14 +17,10 @@ import (
 //go:nosplit
 //go:norace
 func forkInit(p *plan) int {
-	// No signal handler of the runtime may run in the copies.
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, ptr(unsafe.Pointer(&p.allSignals)),
-		ptr(unsafe.Pointer(&p.oldSignals)), 8, 0, 0)
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, errno := fork(uintptr(unix.SIGCHLD), &p.signals)
 	if pid == 0 && errno == 0 {
 		join(p)
 	}
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, ptr(unsafe.Pointer(&p.oldSignals)), 0, 8, 0, 0)
 	if errno != 0 {
 		return -int(errno)
 	}
@@ -39,19 +32,19 @@ func forkInit(p *plan) int {
 func join(p *plan) {
 	for i := uintptr(0); i < 4 && p.namespaces[i] != 0; i++ {
 		if _, _, e := syscall.RawSyscall(unix.SYS_SETNS, firstNamespace+i, p.namespaces[i], 0); e != 0 {
-			die(p, "join namespace", e)
+			die(&p.number, "join namespace", e)
 		}
 	}
 	pid, _, e := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWPID|unix.CLONE_NEWNS|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 {
-		die(p, "new PID namespace", e)
+		die(&p.number, "new PID namespace", e)
 	}
 	if pid == 0 {
 		become(p)
 	}
-	tell(p, "pid ")
-	tellNumber(p, pid)
-	tell(p, "\n")
+	tell("pid ")
+	tellNumber(&p.number, pid)
+	tell("\n")
 	exit(0)
 }
 
@@ -71,13 +64,13 @@ func become(p *plan) {
 	ignoreSignals(p)
 	syscall.RawSyscall(unix.SYS_CLOSE, 0, 0, 0)
 	if _, _, e := syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 2, uintptr(^uint32(0)), 0); e != 0 {
-		die(p, "close descriptors", e)
+		die(&p.number, "close descriptors", e)
 	}
 	trim(p)
 	if _, _, e := syscall.RawSyscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, ptr(unsafe.Pointer(&p.program))); e != 0 {
-		die(p, "seccomp filter", e)
+		die(&p.number, "seccomp filter", e)
 	}
-	tell(p, "ok\n")
+	tell("ok\n")
 	syscall.RawSyscall(unix.SYS_CLOSE, 1, 0, 0)
 	for {
 		syscall.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
@@ -91,19 +84,19 @@ func become(p *plan) {
 func leaveMounts(p *plan) {
 	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 	if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, 0, p.slash, 0, unix.MS_REC|unix.MS_PRIVATE, 0, 0); e != 0 {
-		die(p, "private mounts", e)
+		die(&p.number, "private mounts", e)
 	}
 	if _, _, e := syscall.RawSyscall6(unix.SYS_MOUNT, p.tmpfs, p.view, p.tmpfs, flags, p.options, 0); e != 0 {
-		die(p, "empty root", e)
+		die(&p.number, "empty root", e)
 	}
 	if _, _, e := syscall.RawSyscall(unix.SYS_CHDIR, p.view, 0, 0); e != 0 {
-		die(p, "empty root", e)
+		die(&p.number, "empty root", e)
 	}
 	if _, _, e := syscall.RawSyscall(unix.SYS_PIVOT_ROOT, p.dot, p.dot, 0); e != 0 {
-		die(p, "pivot_root", e)
+		die(&p.number, "pivot_root", e)
 	}
 	if _, _, e := syscall.RawSyscall(unix.SYS_UMOUNT2, p.dot, unix.MNT_DETACH, 0); e != 0 {
-		die(p, "leave the node's mounts", e)
+		die(&p.number, "leave the node's mounts", e)
 	}
 	syscall.RawSyscall(unix.SYS_CHDIR, p.slash, 0, 0)
 }
@@ -113,26 +106,20 @@ func leaveMounts(p *plan) {
 //go:nosplit
 //go:norace
 func dropPrivileges(p *plan) {
-	if _, _, e := syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); e != 0 {
-		die(p, "setgroups", e)
-	}
 	if p.user {
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESGID, 0, 0, 0); e != 0 {
-			die(p, "setresgid", e)
-		}
-		if _, _, e := syscall.RawSyscall(unix.SYS_SETRESUID, 0, 0, 0); e != 0 {
-			die(p, "setresuid", e)
-		}
+		becomeRoot(&p.number)
+	} else if _, _, e := syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0); e != 0 {
+		die(&p.number, "setgroups", e)
 	}
 	if e := prctl(unix.PR_SET_NO_NEW_PRIVS, 1); e != 0 {
-		die(p, "no_new_privs", e)
+		die(&p.number, "no_new_privs", e)
 	}
 	// Without it a container with the node's ids could open /proc/1/exe and the init's memory.
 	if e := prctl(unix.PR_SET_DUMPABLE, 0); e != 0 {
-		die(p, "PR_SET_DUMPABLE", e)
+		die(&p.number, "PR_SET_DUMPABLE", e)
 	}
 	if _, _, e := syscall.RawSyscall(unix.SYS_CAPSET, ptr(unsafe.Pointer(&p.caps)), ptr(unsafe.Pointer(&p.noCaps)), 0); e != 0 {
-		die(p, "capset", e)
+		die(&p.number, "capset", e)
 	}
 }
 
@@ -147,59 +134,5 @@ func ignoreSignals(p *plan) {
 			syscall.RawSyscall6(unix.SYS_RT_SIGACTION, sig, ptr(unsafe.Pointer(&p.ignore)), 0, 8, 0, 0)
 		}
 	}
-	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, ptr(unsafe.Pointer(&p.noSignals)), 0, 8, 0, 0)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK, ptr(unsafe.Pointer(&p.signals.none)), 0, 8, 0, 0)
 }
-
-//go:nosplit
-//go:norace
-func prctl(option int, arg uintptr) syscall.Errno {
-	_, _, e := syscall.RawSyscall6(unix.SYS_PRCTL, uintptr(option), arg, 0, 0, 0, 0)
-	return e
-}
-
-//go:nosplit
-//go:norace
-func tell(p *plan, text string) {
-	syscall.RawSyscall(unix.SYS_WRITE, 1, ptr(unsafe.Pointer(unsafe.StringData(text))), uintptr(len(text)))
-}
-
-//go:nosplit
-//go:norace
-func tellNumber(p *plan, n uintptr) {
-	i := len(p.number)
-	for i > 0 {
-		i--
-		p.number[i&15] = byte('0' + n%10)
-		if n /= 10; n == 0 {
-			break
-		}
-	}
-	syscall.RawSyscall(unix.SYS_WRITE, 1, ptr(unsafe.Pointer(&p.number[i&15])), uintptr(len(p.number)-i))
-}
-
-// die says "error <errno> <what>" and ends.
-//
-//go:nosplit
-//go:norace
-func die(p *plan, what string, e syscall.Errno) {
-	tell(p, "error ")
-	tellNumber(p, uintptr(e))
-	tell(p, " ")
-	tell(p, what)
-	tell(p, "\n")
-	exit(1)
-}
-
-//go:nosplit
-//go:norace
-func exit(code uintptr) {
-	for {
-		syscall.RawSyscall(unix.SYS_EXIT_GROUP, code, 0, 0)
-	}
-}
-
-// ptr hides a pointer from escape analysis; what it points to is on this stack, in the plan or a constant.
-//
-//go:nosplit
-//go:norace
-func ptr(p unsafe.Pointer) uintptr { return uintptr(p) }
