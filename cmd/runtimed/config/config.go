@@ -5,7 +5,9 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/runtimed/runtimed/pkg/image/layer"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	"github.com/runtimed/runtimed/pkg/security"
 	"github.com/runtimed/runtimed/pkg/security/capability"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
 )
@@ -69,6 +71,7 @@ type Userns struct {
 type Security struct {
 	Policy       string   `toml:"policy"`
 	Capabilities []string `toml:"capabilities"`
+	SeccompRoot  string   `toml:"seccomp_root"`
 }
 
 // Image is the table [image].
@@ -103,6 +106,7 @@ type Registry struct {
 
 // Default is the configuration of a node without a file.
 func Default() Config {
+	limits := layer.Limits{}.WithDefaults()
 	return Config{
 		Version: Version, Root: "/var/lib/runtimed", Run: "/run/runtimed", NetnsDir: "/run/netns",
 		Socket: Socket{AllowedUIDs: []uint32{0}},
@@ -111,11 +115,11 @@ func Default() Config {
 			Bridge: "runtimed0", Subnet: "10.63.0.0/16", Subnet6: "fd72:756e:7469::/64", NftTable: "runtimed",
 		},
 		Userns:   Userns{FirstID: idmap.Default.Start, Size: idmap.Default.Size, Count: idmap.Default.Count},
-		Security: Security{Policy: "auto", Capabilities: slices.Clone(capability.Default)},
+		Security: Security{Policy: string(security.PolicyAuto), Capabilities: slices.Clone(capability.Default)},
 		Image: Image{
 			AuthFiles: []string{"/etc/runtimed/auth.json", "/root/.docker/config.json", "/run/containers/0/auth.json"},
 			Parallel:  4, ProgressTimeout: 60,
-			MaxLayerBytes: 64 << 30, MaxLayerEntries: 4_000_000, MaxLayerRatio: 1000, MaxPathDepth: 256,
+			MaxLayerBytes: limits.Bytes, MaxLayerEntries: limits.Entries, MaxLayerRatio: limits.Ratio, MaxPathDepth: limits.Depth,
 		},
 		Log: Log{Level: "info", Format: "text"},
 	}

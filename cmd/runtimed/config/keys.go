@@ -44,18 +44,21 @@ var Sections = []Section{
 		{"userns.count", "How many pods can have a user namespace of the node's at one time."},
 	}},
 	{Name: "security", Keys: []Key{
-		{"security.policy", "\"auto\": a pod is sandboxed further than it asked, unless it needs the host. This release knows no other."},
+		{"security.policy", "\"auto\": a pod is sandboxed further than it asked, unless it needs the host. \"cri\": a pod gets exactly what the " +
+			"request says, so no user namespace and no seccomp filter that it does not name."},
 		{"security.capabilities", "Capabilities of a container that neither adds nor drops any."},
+		{"security.seccomp_root", "Directory below which seccomp profiles of the type Localhost must be, such as the kubelet's, " +
+			"/var/lib/kubelet/seccomp. Empty: anywhere."},
 	}},
 	{Name: "image", Keys: []Key{
 		{"image.auth_files", "Files with credentials for registries, in the format of docker's config.json, asked in order when a pull brings none. " +
 			"One that is not there is skipped; one that cannot be read refuses the pull."},
 		{"image.parallel", "Layers of one pull that are fetched at one time, 1 to 64."},
 		{"image.progress_timeout", "Seconds without a byte from a registry after which a pull has failed, 1 to 3600."},
-		{"image.max_layer_bytes", "Largest layer, in bytes after decompression."},
+		{"image.max_layer_bytes", "Largest layer, in bytes: of the archive after decompression, and of the files in it."},
 		{"image.max_layer_entries", "Most files, directories and links of a layer."},
-		{"image.max_layer_ratio", "Largest ratio of decompressed to compressed bytes of a layer."},
-		{"image.max_path_depth", "Most components of a path in a layer."},
+		{"image.max_layer_ratio", "Largest ratio of decompressed to compressed bytes of a layer, beyond its first 256 MiB."},
+		{"image.max_path_depth", "Most components of a path in a layer, 1 to 1000."},
 	}},
 	{Name: "trust", Keys: []Key{
 		{"trust.mode", "Which images may run. Empty refuses every image. \"off\" takes every image unverified, and the daemon says so in its log. " +

@@ -10,6 +10,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/image/trust"
 	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
+	"github.com/runtimed/runtimed/pkg/security"
 	"github.com/runtimed/runtimed/pkg/security/capability"
 )
 
@@ -143,7 +144,10 @@ func (v *validator) userns(u Userns) {
 }
 
 func (v *validator) security(s Security) {
-	v.oneOf("security.policy", s.Policy, "auto")
+	v.oneOf("security.policy", s.Policy, string(security.PolicyAuto), string(security.PolicyCRI))
+	if s.SeccompRoot != "" {
+		v.abs("security.seccomp_root", s.SeccompRoot)
+	}
 	for _, name := range s.Capabilities {
 		_, err := capability.Normal(name)
 		v.that(err == nil && !strings.EqualFold(name, "all"), "security.capabilities",
@@ -160,7 +164,7 @@ func (v *validator) image(i Image) {
 	v.within("image.max_layer_bytes", i.MaxLayerBytes, 1<<20, 1<<50)
 	v.within("image.max_layer_entries", i.MaxLayerEntries, 1, 1<<32)
 	v.within("image.max_layer_ratio", int64(i.MaxLayerRatio), 1, 1<<20)
-	v.within("image.max_path_depth", int64(i.MaxPathDepth), 1, 2048)
+	v.within("image.max_path_depth", int64(i.MaxPathDepth), 1, 1000)
 }
 
 func (v *validator) registries(all map[string]Registry) {
@@ -173,7 +177,7 @@ func (v *validator) registries(all map[string]Registry) {
 }
 
 func (r Registry) host() registry.Host {
-	return registry.Host{Mirrors: r.Mirrors, InsecureHTTP: r.PlainHTTP, CA: r.CA, CredentialHelper: r.CredentialHelper}
+	return registry.Host{Mirrors: r.Mirrors, PlainHTTP: r.PlainHTTP, CA: r.CA, CredentialHelper: r.CredentialHelper}
 }
 
 // Hosts are the tables of registries as the registry client takes them.
