@@ -34,7 +34,10 @@ func seccompProfile(r spec.ContainerSecurity, n Node) (spec.SecurityProfile, []s
 	default:
 		return unconfined, nil, spec.Invalidf("security.seccomp: %q is not a type of profile", asked.Type)
 	}
-	if r.Privileged && asked.Type != spec.ProfileUnconfined {
+	switch {
+	case r.Privileged && r.Seccomp == nil:
+		return unconfined, nil, nil
+	case r.Privileged && asked.Type != spec.ProfileUnconfined:
 		return unconfined, []spec.Reason{{Field: "security.seccomp", Text: "ignored: a privileged container runs without a filter"}}, nil
 	}
 	return *asked, nil, nil
