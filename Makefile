@@ -1,10 +1,99 @@
+# Without the tag seccomp, libcontainer would leave out every filter, silently: such a build does not compile (`make lint`
+# proves it). netgo and osusergo keep the C library's resolver and user database out of static programs.
 export GOFLAGS := -tags=seccomp,netgo,osusergo
+# The toolchain is this machine's or the one that go.mod names, never an older one.
+export GOTOOLCHAIN ?= auto
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 
 BIN := bin
-# Static: a binary that is executed inside a container's mount namespace must not need a library from there.
-STATIC := -trimpath -ldflags '-s -w -linkmode external -extldflags "-static"'
-LEAN := -trimpath -ldflags '-s -w'
+CACHE := .cache
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+PACKAGES := ./...
+FUZZTIME ?= 60s
+# Two packages at a time: each uses namespaces, cgroups and mounts of its own, but the cores are shared.
+TESTFLAGS ?= -race -count=1 -p 2 -timeout 20m
+
+LDFLAGS := -s -w -X main.version=$(VERSION)
+# Static: a program that is executed inside a container's mount namespace must not need a library from there.
+STATIC := -trimpath -ldflags '$(LDFLAGS) -linkmode external -extldflags "-static"'
+LEAN := -trimpath -ldflags '$(LDFLAGS)'
+
+# Programs and the Debian packages that have them. conmon is the peer of the log path's benchmark and tests.
+NEEDS := gcc:gcc pkg-config:pkg-config make:make git:git busybox:busybox-static nft:nftables iptables:iptables ip:iproute2 \
+	ps:procps conmon:conmon unshare:util-linux jq:jq curl:curl
 
 .PHONY: help
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "%-14s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: ## install the Debian packages that are missing, and check the Go toolchain (root)
+	@missing=; for need in $(NEEDS); do command -v "$${need%%:*}" >/dev/null || missing+=" $${need#*:}"; done; \
+	[ -e /usr/include/seccomp.h ] || missing+=" libseccomp-dev"; \
+	[ -e /usr/include/stdlib.h ] || missing+=" libc6-dev"; \
+	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=" ca-certificates"; \
+	if [ -n "$$missing" ]; then \
+		echo "installing:$$missing"; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -q && apt-get install -y -q --no-install-recommends $$missing </dev/null; \
+	fi
+	@command -v go >/dev/null || { echo "Go is missing: install $$(awk '$$1 == "go" {print $$2}' go.mod) or newer from https://go.dev/dl" >&2; exit 1; }
+	@go version
+	@busybox 2>/dev/null | head -1 >/dev/null; ! ldd "$$(command -v busybox)" >/dev/null 2>&1 || { echo "busybox is not static: install busybox-static" >&2; exit 1; }
+
+.PHONY: build
+build: ## the five programs, static, into bin/
+	CGO_ENABLED=1 go build $(STATIC) -o $(BIN)/runtimed ./cmd/runtimed
+	CGO_ENABLED=1 go build $(STATIC) -o $(BIN)/runtimed-shim ./cmd/shim
+	CGO_ENABLED=1 go build $(STATIC) -o $(BIN)/runtimed-unpack ./cmd/unpack
+	CGO_ENABLED=0 go build $(LEAN) -o $(BIN)/runtimed-monitor ./cmd/shim/monitor
+	CGO_ENABLED=0 go build $(LEAN) -o $(BIN)/runtimed-init ./cmd/podinit
+
+.PHONY: test
+test: ## every test, as root, under the race detector
+	@[ "$$(id -u)" = 0 ] || { echo "the tests make namespaces, mounts and cgroups: run them as root" >&2; exit 1; }
+	cd integration/applydiff && go test $(TESTFLAGS) ./...
+	go test $(TESTFLAGS) $(PACKAGES)
+
+.PHONY: lint
+lint: $(CACHE)/bin/staticcheck ## gofmt, vet, staticcheck, and that a build without seccomp is refused
+	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | while read -r f; do [ -e "$$f" ] && echo "$$f"; done | xargs gofmt -l); \
+	[ -z "$$unformatted" ] || { echo "gofmt -w wants to change:" $$unformatted >&2; exit 1; }
+	go vet $(PACKAGES)
+	cd integration/applydiff && go vet ./...
+	$(CACHE)/bin/staticcheck $(PACKAGES)
+	@for program in ./cmd/runtimed ./cmd/shim; do \
+		if GOFLAGS= go build -o /dev/null $$program 2>/dev/null; then echo "$$program builds without the tag seccomp: nothing would be filtered" >&2; exit 1; fi; \
+		if CGO_ENABLED=0 go build -o /dev/null $$program 2>/dev/null; then echo "$$program builds without cgo: nothing would be filtered" >&2; exit 1; fi; \
+	done
+	@echo "lint: nothing found"
+
+# Tools are modules of their own, so that what they need is not what the product needs. Building staticcheck takes minutes.
+$(CACHE)/bin/staticcheck: integration/tools/lint/go.mod integration/tools/lint/go.sum
+	@mkdir -p $(CACHE)/bin
+	cd integration/tools/lint && CGO_ENABLED=0 go build -trimpath -o ../../../$@ honnef.co/go/tools/cmd/staticcheck
+
+$(CACHE)/bin/crictl: integration/tools/crictl/go.mod integration/tools/crictl/go.sum
+	@mkdir -p $(CACHE)/bin
+	cd integration/tools/crictl && CGO_ENABLED=0 GOFLAGS= go build -trimpath \
+		-ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$$(awk '$$1 == "require" && $$2 == "sigs.k8s.io/cri-tools" {print $$3} $$1 == "sigs.k8s.io/cri-tools" {print $$2}' go.mod | head -1)" \
+		-o ../../../$@ sigs.k8s.io/cri-tools/cmd/crictl
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (60s), one after the other
+	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' cmd pkg integration | sort | \
+	while IFS=: read -r file _ match; do \
+		echo "== $${file%/*} $${match#func }"; \
+		(cd "$${file%/*}" && go test -run '^$$' -fuzz "^$${match#func }\$$" -fuzztime $(FUZZTIME) . </dev/null); \
+	done
+
+.PHONY: demo
+demo: setup build $(CACHE)/bin/crictl ## a pod from a registry to its removal, in directories and a network of its own (root)
+	@bash integration/demo/demo.sh
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) $(CACHE)
