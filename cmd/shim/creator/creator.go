@@ -67,6 +67,7 @@ type creator struct {
 	program string // the monitor's
 	status  *os.File
 	lock    *os.File
+	entered chan error // the end of the move to the shims' group
 
 	bundle *bundle.Bundle
 	config *configs.Config
@@ -99,7 +100,7 @@ func (c *creator) prepare(o Options) error {
 
 // steps are the way from a record to a running monitor. The order is bound by: sources and mountpoint look at the run
 // directory, which cover hides; layers, overlay and volumes mount below the cover; volumes copies out of the overlay;
-// console needs the init; leave gives up the mounts, and become the program.
+// console needs the init; grouped is the end of what group began; leave gives up the mounts, and become the program.
 func (c *creator) steps() []step.Step {
 	return []step.Step{
 		{Name: "lock", Do: c.takeLock},
@@ -115,6 +116,7 @@ func (c *creator) steps() []step.Step {
 		{Name: "streams", Do: c.openStreams},
 		{Name: "start", Do: c.start, Undo: c.kill},
 		{Name: "console", Do: c.receiveConsole},
+		{Name: "grouped", Do: c.awaitGroup},
 		{Name: "leave", Do: c.leave},
 		{Name: "become", Do: c.become},
 	}
