@@ -119,7 +119,7 @@ echo ready >&4`
 	seen := strings.Split(string(b), "\n")
 	want := []string{"create " + dir, "/", "GOMAXPROCS=1", "0 1 2 3 4 5 "}
 	for i, w := range want {
-		if got := seen[i]; got != w {
+		if got := seen[i]; got != w && !(i == 3 && strings.HasPrefix(got, w)) { // what this process inherited itself, a child does too
 			t.Errorf("line %d is %q, want %q", i, got, w)
 		}
 	}
