@@ -50,17 +50,36 @@ func (m *Manager) Create(ctx context.Context, path string, r *spec.Resources) er
 	if err := m.Check(path, r); err != nil {
 		return err
 	}
-	steps := []step.Step{{Name: "group", Do: func(context.Context) error { return m.group(path, r) }}}
-	if m.node.Mode == Unified {
-		steps = []step.Step{
-			{Name: "parents", Do: func(context.Context) error { return m.parents(path) }},
-			{Name: "group", Do: func(context.Context) error { return m.group(path, r) }},
-			{Name: "children", Do: func(context.Context) error { return m.handOn(path) }},
-		}
-	} else if m.node.Unified != "" {
-		steps = append(steps, step.Step{Name: "unified", Do: func(context.Context) error { return m.bare(path, r) }})
+	return m.flow(path, r).Run(ctx)
+}
+
+// flow is the one table of Create, which runs it, and Remove, which tears it down: only path matters there. Parents and
+// what is handed to children need no undo: the first stay, the second goes with the group.
+func (m *Manager) flow(path string, r *spec.Resources) step.Flow {
+	stays := func(context.Context) error { return nil }
+	group := step.Step{Name: "group", Do: func(context.Context) error { return m.group(path, r) },
+		Undo: func(ctx context.Context) error { return m.removeTrees(ctx, m.v1Trees(path)) }}
+	bare := step.Step{Name: "unified group", Do: func(context.Context) error { return m.bare(path, r) },
+		Undo: func(ctx context.Context) error {
+			return m.removeTrees(ctx, []string{filepath.Join(m.node.Unified, path)})
+		}}
+	processes := step.Step{Name: "processes", Undo: func(ctx context.Context) error { return m.Kill(ctx, path) }}
+
+	f := step.Flow{Name: "cgroup", ID: path, Observe: m.observe}
+	switch m.node.Mode {
+	case Unified:
+		group.Undo = bare.Undo
+		f.Steps = []step.Step{
+			{Name: "parents", Do: func(context.Context) error { return m.parents(path) }, Undo: stays},
+			group,
+			{Name: "children", Do: func(context.Context) error { return m.handOn(path) }, Undo: stays},
+			processes}
+	case Hybrid:
+		f.Steps = []step.Step{group, bare, processes}
+	default:
+		f.Steps = []step.Step{group, processes}
 	}
-	return step.Flow{Name: "cgroup", ID: path, Steps: steps, Observe: m.observe}.Run(ctx)
+	return f
 }
 
 // CreateLeaf makes a group without limits that processes may enter, and its parents.

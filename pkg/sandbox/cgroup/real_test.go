@@ -327,8 +327,8 @@ func TestEveryStepFails(t *testing.T) {
 	n, root := node(t)
 	var names []string
 	record := func(e step.Event) error {
-		if e.Phase == step.Doing {
-			names = append(names, e.Flow+" "+e.Step)
+		if e.Phase == step.Doing || e.Phase == step.Undoing {
+			names = append(names, string(e.Phase)+" "+e.Step)
 		}
 		return nil
 	}
@@ -343,7 +343,7 @@ func TestEveryStepFails(t *testing.T) {
 		planted := errors.New("planted")
 		hit := false
 		m := New(n, func(e step.Event) error {
-			if e.Phase == step.Doing && e.Flow+" "+e.Step == name {
+			if string(e.Phase)+" "+e.Step == name {
 				hit = true
 				return planted
 			}

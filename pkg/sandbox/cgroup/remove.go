@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
-	"github.com/runtimed/runtimed/pkg/sandbox/step"
 )
 
 // busyFor bounds the wait for a group that is empty but not yet released by the kernel.
@@ -26,13 +25,23 @@ func (m *Manager) Remove(ctx context.Context, path string) error {
 	if err := checkPath(path); err != nil {
 		return err
 	}
-	steps := []step.Step{{Name: "kill", Do: func(ctx context.Context) error { return m.Kill(ctx, path) }}}
-	for _, dir := range m.node.trees(path) {
-		steps = append(steps, step.Step{Name: "remove " + dir, Do: func(ctx context.Context) error {
-			return removeTree(ctx, dir)
-		}})
+	return m.flow(path, nil).Teardown(ctx)
+}
+
+func (m *Manager) v1Trees(path string) (out []string) {
+	for _, h := range m.node.V1 {
+		out = append(out, filepath.Join(h.Dir, path))
 	}
-	return step.Flow{Name: "cgroup remove", ID: path, Steps: steps, Observe: m.observe}.Run(ctx)
+	return out
+}
+
+func (m *Manager) removeTrees(ctx context.Context, dirs []string) error {
+	for _, dir := range dirs {
+		if err := removeTree(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RemoveEmpty removes the group at path where nothing is in or below it, and leaves it where something is: for the

@@ -28,33 +28,45 @@ func (m *Manager) Create(ctx context.Context, r spec.NamespaceRequest) error {
 	if err := Check(r); err != nil {
 		return err
 	}
-	wanted := map[string]bool{"user": r.User, "net": r.Net, "ipc": r.IPC, "uts": r.UTS}
 	h := &holder{}
-	steps := []step.Step{{Name: "directory", Do: func(context.Context) error { return m.emptyDir(r.SandboxID) }}}
-	some := r.User || r.Net || r.IPC || r.UTS
-	if some {
-		steps = append(steps, step.Step{Name: "clone", Do: func(ctx context.Context) error { return m.startHolder(ctx, h, r) }})
-	}
-	// The pins come first, because they need only the clone: they are made while the holder does the rest.
-	for _, kind := range pinned {
-		if wanted[kind] {
-			steps = append(steps, step.Step{Name: "pin " + kind, Do: func(ctx context.Context) error {
-				err := m.pinOne(r.SandboxID, kind, h.pid)
-				if err != nil {
-					if why := h.setup(ctx); why != nil { // it has ended early
-						return why
-					}
-				}
-				return err
-			}})
-		}
-	}
-	if some {
-		steps = append(steps, step.Step{Name: "setup", Do: h.setup})
-	}
-	err := step.Flow{Name: "namespaces", ID: r.SandboxID, Steps: steps, Observe: m.o.Observe}.Run(ctx)
+	err := m.flow(h, r).Run(ctx)
 	h.stop()
 	return m.orEnd(ctx, err)
+}
+
+// flow is the one table of Create, which runs it, and Remove, which tears it down: only the id matters there. The steps
+// that the holder does itself need no undo: it ends with the call.
+func (m *Manager) flow(h *holder, r spec.NamespaceRequest) step.Flow {
+	ends := func(context.Context) error { return nil }
+	clone := step.Step{Name: "clone", Undo: ends}
+	setup := step.Step{Name: "setup", Undo: ends}
+	if r.User || r.Net || r.IPC || r.UTS {
+		clone.Do = func(ctx context.Context) error { return m.startHolder(ctx, h, r) }
+		setup.Do = h.setup
+	}
+	steps := []step.Step{{Name: "directory",
+		Do:   func(context.Context) error { return m.emptyDir(r.SandboxID) },
+		Undo: func(context.Context) error { return m.removeDir(r.SandboxID) }}, clone}
+	// The pins come before the answer, because they need only the clone: they are made while the holder does the rest.
+	wanted := map[string]bool{"user": r.User, "net": r.Net, "ipc": r.IPC, "uts": r.UTS}
+	for _, kind := range pinned {
+		pin := step.Step{Name: "pin " + kind, Undo: func(context.Context) error { return m.unpin(r.SandboxID, kind) }}
+		if wanted[kind] {
+			pin.Do = func(ctx context.Context) error { return m.pinHeld(ctx, h, r.SandboxID, kind) }
+		}
+		steps = append(steps, pin)
+	}
+	return step.Flow{Name: "namespaces", ID: r.SandboxID, Steps: append(steps, setup), Observe: m.o.Observe}
+}
+
+func (m *Manager) pinHeld(ctx context.Context, h *holder, sandboxID, kind string) error {
+	err := m.pinOne(sandboxID, kind, h.pid)
+	if err != nil {
+		if why := h.setup(ctx); why != nil { // it has ended early
+			return why
+		}
+	}
+	return err
 }
 
 // holder is a short-lived process in new namespaces, and its parent, which reaps it. Both end when stdin does, also when

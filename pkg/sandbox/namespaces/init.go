@@ -33,14 +33,18 @@ func (m *Manager) StartInit(ctx context.Context, r spec.InitRequest) (spec.Proce
 	}
 	s := &starter{}
 	var started spec.Process
-	steps := []step.Step{
-		{Name: "group", Do: func(ctx context.Context) error { return m.o.Groups.CreateLeaf(ctx, r.CgroupPath) }},
-		{Name: "fork", Do: func(ctx context.Context) error { return m.fork(ctx, s, r.SandboxID) }},
-		{Name: "join", Do: func(context.Context) error { return m.o.Groups.Join(r.CgroupPath, s.pid) }},
-		{Name: "go", Do: func(ctx context.Context) (err error) { started, err = s.letGo(ctx); return err }},
+	lasts := func(context.Context) error { return nil } // it goes with the pod's group
+	f := step.Flow{Name: "init", ID: r.SandboxID, Observe: m.o.Observe, Steps: []step.Step{
+		{Name: "group", Do: func(ctx context.Context) error { return m.o.Groups.CreateLeaf(ctx, r.CgroupPath) }, Undo: lasts},
+		{Name: "fork", Do: func(ctx context.Context) error { return m.fork(ctx, s, r.SandboxID) }, Undo: s.kill},
+		{Name: "join", Do: func(context.Context) error { return m.o.Groups.Join(r.CgroupPath, s.pid) }, Undo: lasts},
+		{Name: "go", Do: func(ctx context.Context) (err error) { started, err = s.letGo(ctx); return err }, Undo: lasts},
+	}}
+	err := f.Run(ctx)
+	if err != nil {
+		f.Teardown(context.WithoutCancel(ctx))
 	}
-	err := step.Flow{Name: "init", ID: r.SandboxID, Steps: steps, Observe: m.o.Observe}.Run(ctx)
-	s.finish(err != nil)
+	s.finish()
 	if err != nil {
 		return spec.Process{}, m.orEnd(ctx, err)
 	}
@@ -139,16 +143,22 @@ func (s *starter) letGo(ctx context.Context) (spec.Process, error) {
 	return spec.Process{PID: s.pid, StartTicks: ticks, BootID: strings.TrimSpace(string(boot))}, nil
 }
 
-// finish reaps the helper and, where the start failed, kills the init.
-func (s *starter) finish(failed bool) {
+// kill ends the init of a start that failed. One that was not let go ends with the helper's stdin too.
+func (s *starter) kill(context.Context) error {
+	if s.cmd == nil {
+		return nil
+	}
+	s.cmd.Process.Kill()
+	if s.pidfd >= 0 {
+		unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
+	}
+	return nil
+}
+
+// finish reaps the helper.
+func (s *starter) finish() {
 	if s.cmd == nil {
 		return
-	}
-	if failed {
-		s.cmd.Process.Kill()
-		if s.pidfd >= 0 {
-			unix.PidfdSendSignal(s.pidfd, unix.SIGKILL, nil, 0)
-		}
 	}
 	s.stdin.Close()
 	s.cmd.Wait()

@@ -10,7 +10,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
-	"github.com/runtimed/runtimed/pkg/sandbox/step"
 )
 
 // Remove takes the sandbox's pins away. It is done where none are, may run any number of times and after any half of a
@@ -19,19 +18,14 @@ func (m *Manager) Remove(ctx context.Context, sandboxID string) error {
 	if err := checkID(sandboxID); err != nil {
 		return err
 	}
-	var steps []step.Step
-	for _, kind := range slices.Backward(pinned) {
-		steps = append(steps, step.Step{Name: "unpin " + kind, Do: func(context.Context) error {
-			return m.unpin(sandboxID, kind)
-		}})
+	return m.flow(nil, spec.NamespaceRequest{SandboxID: sandboxID}).Teardown(ctx)
+}
+
+func (m *Manager) removeDir(sandboxID string) error {
+	if err := os.Remove(m.dir(sandboxID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return spec.Errorf(errdefs.ErrInternal, "directory of pins: %w", err)
 	}
-	steps = append(steps, step.Step{Name: "directory", Do: func(context.Context) error {
-		if err := os.Remove(m.dir(sandboxID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return spec.Errorf(errdefs.ErrInternal, "directory of pins: %w", err)
-		}
-		return nil
-	}})
-	return step.Flow{Name: "namespaces remove", ID: sandboxID, Steps: steps, Observe: m.o.Observe}.Run(ctx)
+	return nil
 }
 
 func (m *Manager) unpinAll(sandboxID string) error {
