@@ -159,6 +159,29 @@ func node(path string) (specs.LinuxDevice, bool, error) {
 // there are no rules.
 func All() (Set, error) { return all("/dev") }
 
+// Privileged is All with the request's own devices, which may be elsewhere in the container; where both have a place, the
+// request's counts.
+func Privileged(devices []spec.Device) (Set, error) {
+	asked, err := Resolve(devices)
+	if err != nil {
+		return Set{}, err
+	}
+	every, err := All()
+	if err != nil {
+		return Set{}, err
+	}
+	taken := map[string]bool{}
+	for _, d := range asked.Devices {
+		taken[d.Path] = true
+	}
+	for _, d := range every.Devices {
+		if !taken[d.Path] {
+			asked.Devices = append(asked.Devices, d)
+		}
+	}
+	return Set{Devices: asked.Devices}, nil
+}
+
 func all(dir string) (Set, error) {
 	own := map[string]bool{}
 	for _, n := range []string{"pts", "shm", "fd", "mqueue", "hugepages", "console", "ptmx"} {

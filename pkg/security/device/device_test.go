@@ -136,3 +136,22 @@ func TestAll(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 }
+
+func TestPrivileged(t *testing.T) {
+	s, err := Privileged([]spec.Device{
+		{ContainerPath: "/opt/z", HostPath: "/dev/zero", Permissions: "r"}, {ContainerPath: "/dev/full", HostPath: "/dev/zero", Permissions: "r"},
+	})
+	every, err2 := All()
+	must(t, err, err2)
+	if len(s.Devices) != len(every.Devices)+1 || len(s.Rules) != 0 {
+		t.Errorf("%d devices, %d of the node", len(s.Devices), len(every.Devices))
+	}
+	for _, d := range s.Devices {
+		if d.Path == "/dev/full" && d.Minor != 5 {
+			t.Error("the request's own device counts")
+		}
+	}
+	if _, err := Privileged([]spec.Device{{ContainerPath: "/dev/x", HostPath: "/nope", Permissions: "r"}}); err == nil {
+		t.Error("a missing device is refused")
+	}
+}
