@@ -162,6 +162,9 @@ func (r *reader) next() string {
 	}
 	dir, base := filepath.Split(r.o.Path)
 	names, err := os.ReadDir(dir)
+	if err != nil && missing != nil {
+		return "" // removed with its container: what is open is all that there is
+	}
 	if err != nil {
 		return r.o.Path
 	}

@@ -178,3 +178,39 @@ func TestFollowEndsInRotation(t *testing.T) {
 	}
 	f.end("a\nb\nc\n")
 }
+
+// A container that is removed when it ends takes its log's directory along: what was written is read all the same.
+func TestFollowOutlivesItsDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "logs")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "0.log")
+	appendTo(t, path, text("o F a"))
+	opened, ended, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var out sink
+	go func() {
+		result <- Read(context.Background(), Options{
+			Path: path, Tail: All, Follow: true, Opened: func() { close(opened) }, Ended: ended, Stdout: &out,
+		})
+	}()
+	<-opened
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	f.WriteString(text("o F b"))
+	close(ended)
+	select {
+	case err := <-result:
+		if err != nil || out.String() != "a\nb\n" {
+			t.Errorf("%q, %v", out.String(), err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("does not end")
+	}
+}

@@ -33,6 +33,9 @@ type Options struct {
 	Follow bool
 	// Ended is closed when the container has ended: Read returns when it has read what is there then. nil is never.
 	Ended <-chan struct{}
+	// Opened is called once, when Read holds the log open: what removes the log's directory from then on takes nothing
+	// of it away. nil tells nobody.
+	Opened func()
 	// Stdout and Stderr take the streams' bytes as the container wrote them; nil drops a stream. They may be the same.
 	Stdout io.Writer
 	Stderr io.Writer
@@ -83,6 +86,10 @@ func (r *reader) open(path string) error {
 		return err
 	}
 	r.use(f)
+	if r.o.Opened != nil {
+		r.o.Opened()
+		r.o.Opened = nil
+	}
 	return nil
 }
 
