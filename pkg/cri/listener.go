@@ -83,12 +83,12 @@ func (l *listener) Accept() (net.Conn, error) {
 		if err == nil && slices.Contains(l.allowed, peer.Uid) {
 			return c, nil
 		}
-		c.Close()
 		if err != nil {
-			l.log.Warn("a connection was refused: its user is unknown", "error", err)
-			continue
+			l.log.Warn("a connection is refused: its user is unknown", "error", err)
+		} else {
+			l.log.Warn("a connection is refused: its user is not among socket.allowed_uids", "uid", peer.Uid, "pid", peer.Pid)
 		}
-		l.log.Warn("a connection was refused: its user is not among socket.allowed_uids", "uid", peer.Uid, "pid", peer.Pid)
+		c.Close()
 	}
 }
 

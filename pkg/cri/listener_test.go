@@ -101,7 +101,7 @@ func TestOnlyAllowedUsersConnect(t *testing.T) {
 		if got := dialAs(t, path, tc.uid); got != tc.want {
 			t.Errorf("allowed %v, user %d: read %q, want %q", tc.allowed, tc.uid, got, tc.want)
 		}
-		if refused := strings.Contains(log.String(), "was refused"); refused != (tc.want == "") {
+		if refused := strings.Contains(log.String(), "is refused"); refused != (tc.want == "") {
 			t.Errorf("allowed %v, user %d: log is %q", tc.allowed, tc.uid, log.String())
 		}
 		l.Close()

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/runtimed/runtimed/cmd/runtimed/config"
+)
+
+func configCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: cobra.NoArgs, RunE: help}
+	cmd.AddCommand(configShow(), configCheck())
+	return cmd
+}
+
+func configShow() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "show",
+		Short: "Print the effective configuration, with each key's meaning and where its value comes from",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			return c.Write(cmd.OutOrStdout())
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+func configCheck() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "Say all that is wrong with a configuration file",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			file := config.DefaultFile
+			if len(args) == 1 {
+				file = args[0]
+			}
+			if _, err := config.Load(file); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s: nothing is wrong\n", file)
+			return err
+		},
+	}
+}

@@ -1,0 +1,41 @@
+package main
+
+import (
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/runtimed/runtimed/cmd/runtimed/config"
+	"github.com/runtimed/runtimed/cmd/runtimed/serve"
+)
+
+func serveCommand() *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon",
+		Long: `Run the daemon in the foreground, with its log on standard error.
+
+SIGTERM and SIGINT end it: calls in flight are finished, and every container runs on. A second one ends it at once.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := config.Load(file)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
+			defer stop()
+			go func() { <-ctx.Done(); stop() }() // the second signal has its usual effect
+			return serve.Run(ctx, c, serve.Options{Version: fullVersion()})
+		},
+	}
+	configFlag(cmd, &file)
+	return cmd
+}
+
+// configFlag is the flag of every verb that reads the configuration itself.
+func configFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "config", config.DefaultFile, "configuration `file`")
+}

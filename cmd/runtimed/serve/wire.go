@@ -1,0 +1,170 @@
+package serve
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/runtimed/runtimed/cmd/runtimed/config"
+	"github.com/runtimed/runtimed/pkg/image"
+	"github.com/runtimed/runtimed/pkg/image/layer"
+	"github.com/runtimed/runtimed/pkg/image/registry"
+	"github.com/runtimed/runtimed/pkg/image/rootfs"
+	"github.com/runtimed/runtimed/pkg/image/trust"
+	"github.com/runtimed/runtimed/pkg/sandbox"
+	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
+	"github.com/runtimed/runtimed/pkg/sandbox/files"
+	"github.com/runtimed/runtimed/pkg/sandbox/launch"
+	"github.com/runtimed/runtimed/pkg/sandbox/namespaces"
+	"github.com/runtimed/runtimed/pkg/sandbox/network"
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	"github.com/runtimed/runtimed/pkg/security"
+	"github.com/runtimed/runtimed/pkg/security/idmap"
+	"github.com/runtimed/runtimed/pkg/security/probe"
+)
+
+// Run serves until ctx ends, then returns nil: calls in flight are finished, and containers run on. An error means that
+// it could not begin, or that the socket failed. It must be called in the mount and network namespaces that pods are to
+// be connected to.
+func Run(ctx context.Context, c config.Config, o Options) error { return run(ctx, c, o, wire) }
+
+// wire makes the rooms, each once, and recovers them: images and pods are as they were before the first call is served.
+func wire(ctx context.Context, c config.Config, o Options) (_ rooms, err error) {
+	var leave leaving
+	defer func() {
+		if err != nil {
+			leave.all()
+		}
+	}()
+	layout := c.Layout()
+	libexec, err := programs(c)
+	if err != nil {
+		return rooms{}, err
+	}
+	if err := namespaces.PrepareRun(layout); err != nil {
+		return rooms{}, err
+	}
+	inUse := &users{known: make(chan struct{})}
+	images, err := openImages(c, o, libexec, inUse.images)
+	if err != nil {
+		return rooms{}, err
+	}
+	leave.later(images.Close)
+	leave.later(inUse.end) // before the store is closed: it may be waiting for the answer
+	runtime, err := newRuntime(c, o, libexec, images, &leave)
+	if err != nil {
+		return rooms{}, err
+	}
+	leave.later(func() error { runtime.Close(); return nil })
+	if err := runtime.Recover(ctx); err != nil {
+		return rooms{}, err
+	}
+	inUse.is(runtime)
+	images.Collect()
+	return rooms{runtime: runtime, images: images, close: leave.all, runtimeSpec: specReader(layout)}, nil
+}
+
+// leaving gives back what was opened, the last first.
+type leaving []func() error
+
+func (l *leaving) later(f func() error) { *l = append(*l, f) }
+
+func (l *leaving) all() {
+	for i := len(*l) - 1; i >= 0; i-- {
+		(*l)[i]()
+	}
+}
+
+func openImages(c config.Config, o Options, libexec string, inUse func() []spec.ImageUse) (*image.Store, error) {
+	policy, err := trust.NewPolicy(c.Trust.Mode)
+	if err != nil {
+		return nil, err
+	}
+	client, err := registry.New(registry.Config{
+		Registries: c.Hosts(), AuthFiles: c.Image.AuthFiles, Log: o.Log,
+		ProgressTimeout: time.Duration(c.Image.ProgressTimeout) * time.Second,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return image.Open(image.Options{
+		Layout: c.Layout(), Registry: client, Policy: policy, OpenFile: rootfs.Open, InUse: inUse,
+		Unpacker: layer.Worker{Path: filepath.Join(libexec, "runtimed-unpack")},
+		Limits: layer.Limits{
+			Bytes: c.Image.MaxLayerBytes, Entries: c.Image.MaxLayerEntries,
+			Ratio: c.Image.MaxLayerRatio, Depth: c.Image.MaxPathDepth,
+		},
+		Parallel: c.Image.Parallel, Observe: o.Observe, Log: o.Log,
+	})
+}
+
+func newRuntime(c config.Config, o Options, libexec string, images *image.Store, leave *leaving) (*sandbox.Runtime, error) {
+	layout := c.Layout()
+	hierarchies, err := cgroup.Detect()
+	if err != nil {
+		return nil, err
+	}
+	groups := cgroup.New(hierarchies, o.Observe)
+	pins := namespaces.New(namespaces.Options{
+		Layout: layout, Init: filepath.Join(libexec, "runtimed-init"), Groups: groups, Observe: o.Observe,
+	})
+	wires, err := newNetwork(c, o)
+	if err != nil {
+		return nil, err
+	}
+	leave.later(wires.Close)
+	shims, err := launch.New(launch.Options{Program: filepath.Join(libexec, "runtimed-shim"), Groups: groups, Log: o.Log})
+	if err != nil {
+		return nil, err
+	}
+	leave.later(shims.Close)
+	node, err := nodeOf(c)
+	if err != nil {
+		return nil, err
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	handler := spec.Handler{RecursiveReadonlyMounts: true}
+	if err := pins.ProbeIDMap(layout.Layers()); err != nil {
+		o.Log.Warn("this node cannot idmap the layers of images: pods run without user namespaces of their own only", "error", err)
+	} else {
+		handler.UserNamespaces = true
+	}
+	return sandbox.New(sandbox.Options{
+		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified, NodeHostname: hostname,
+		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout), Shims: shims, Images: images,
+		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
+		Handlers: []spec.Handler{handler}, Observe: o.Observe, Log: o.Log,
+	})
+}
+
+func newNetwork(c config.Config, o Options) (*network.Network, error) {
+	var cidrs []string
+	for _, s := range []string{c.Network.Subnet, c.Network.Subnet6} {
+		if s != "" {
+			cidrs = append(cidrs, s)
+		}
+	}
+	subnets, err := network.ParseSubnets(cidrs)
+	if err != nil {
+		return nil, err
+	}
+	return network.New(network.Config{
+		Bridge: c.Network.Bridge, Subnets: subnets, Table: c.Network.NftTable, MTU: c.Network.MTU, NetnsDir: c.NetnsDir,
+	}, network.Options{Log: o.Log, Observe: o.Observe})
+}
+
+// nodeOf is what the kernel has, under the configuration's policy.
+func nodeOf(c config.Config) (security.Node, error) {
+	node, err := probe.Node()
+	if err != nil {
+		return security.Node{}, err
+	}
+	node.Policy = security.Policy(c.Security.Policy)
+	node.DefaultCapabilities = c.Security.Capabilities
+	node.SeccompRoot, node.PoolSize = c.Security.SeccompRoot, c.Userns.Size
+	return node, nil
+}
