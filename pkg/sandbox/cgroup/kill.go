@@ -19,7 +19,7 @@ import (
 )
 
 const (
-	firstPause = 200 * time.Microsecond
+	firstPause = 100 * time.Microsecond
 	maxPause   = 10 * time.Millisecond
 	// patience is the number of rounds before a v1 tree is frozen, so that nothing in it can fork faster than it is
 	// killed.
@@ -49,7 +49,7 @@ func (m *Manager) Kill(ctx context.Context, path string) error {
 			return spec.Errorf(endOf(ctx), "cgroup %q still holds processes %s after SIGKILL: %w", path, describe(left),
 				context.Cause(ctx))
 		case <-time.After(pause):
-			pause = min(2*pause, maxPause)
+			pause = min(pause*3/2, maxPause)
 		}
 	}
 }

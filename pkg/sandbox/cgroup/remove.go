@@ -88,7 +88,7 @@ func rmdir(ctx context.Context, dir string) error {
 		case <-ctx.Done():
 			return spec.Errorf(endOf(ctx), "remove cgroup %s: it is still in use: %w", dir, context.Cause(ctx))
 		case <-time.After(pause):
-			pause = min(2*pause, maxPause)
+			pause = min(pause*3/2, maxPause)
 		}
 	}
 }
