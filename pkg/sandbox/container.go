@@ -200,6 +200,7 @@ func (r *Runtime) removeContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	r.disown(c)
+	r.Images.Collect()
 	return nil
 }
 

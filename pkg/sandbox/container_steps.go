@@ -87,7 +87,7 @@ func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 
 func devices(s spec.Container) (device.Set, error) {
 	if s.Profile.Privileged {
-		return device.All()
+		return device.Privileged(s.Request.Devices)
 	}
 	return device.Resolve(s.Request.Devices)
 }

@@ -99,6 +99,8 @@ type Images interface {
 	// Open opens a regular file of the unpacked image, resolved as a process with that image as its root would see it:
 	// no symbolic link leaves it. The error matches fs.ErrNotExist where there is none.
 	Open(layers []string, path string) (io.ReadCloser, error)
+	// Collect removes what no image and no container record holds any more, in the background.
+	Collect()
 }
 
 // Clock is the time source; tests replace it.

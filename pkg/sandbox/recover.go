@@ -75,6 +75,9 @@ func (r *Runtime) remember(rec state.SandboxRecord) *pod {
 // or init are gone, is stopped.
 func (r *Runtime) recoverPod(ctx context.Context, rec state.SandboxRecord) {
 	p := r.pod(rec.Spec.ID)
+	for _, c := range p.list() { // before any stop: what runs must be watched to be seen ending
+		r.recoverContainer(ctx, c)
+	}
 	if rec.Status == nil || rec.Status.ReadyAt == 0 {
 		if err := r.removePod(ctx, p); err != nil {
 			p.show()
@@ -85,9 +88,6 @@ func (r *Runtime) recoverPod(ctx context.Context, rec state.SandboxRecord) {
 		return
 	}
 	p.show()
-	for _, c := range p.list() {
-		r.recoverContainer(ctx, c)
-	}
 	switch {
 	case p.state(r.bootID) == spec.SandboxReady && r.pinned(p):
 		r.watchInit(p)
