@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 BIN := bin
 CACHE := .cache
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+VERSION ?= 0.1.0-dev
 PACKAGES := ./...
 FUZZTIME ?= 60s
 # Two packages at a time: each uses namespaces, cgroups and mounts of its own, but the cores are shared.
