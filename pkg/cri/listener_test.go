@@ -55,7 +55,7 @@ func dialAs(t *testing.T, path string, uid uint32) string {
 	cmd := exec.Command(self)
 	cmd.Env = []string{dialEnv + "=" + path}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
-	out, err := cmd.CombinedOutput()
+	out, err := cmd.Output()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}

@@ -103,7 +103,7 @@ func ContainerItem(v spec.ContainerView) *v1.Container {
 func imageBack(s spec.Container) *v1.ImageSpec {
 	return &v1.ImageSpec{
 		Image:              cmp.Or(s.Request.UserImage, s.Image.UserImage, s.Request.Image),
-		UserSpecifiedImage: cmp.Or(s.Request.UserImage, s.Image.UserImage),
+		UserSpecifiedImage: s.Request.UserImage,
 	}
 }
 
