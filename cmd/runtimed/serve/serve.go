@@ -69,6 +69,10 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 		o.Log.Warn("trust.mode is off: every image is taken unverified")
 	}
 	r, err := build(ctx, c, o)
+	if err != nil && ctx.Err() != nil {
+		o.Log.Info("told to stop before the start was done", "error", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

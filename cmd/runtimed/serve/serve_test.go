@@ -337,6 +337,18 @@ func TestWhatCannotBegin(t *testing.T) {
 	}
 }
 
+// TestStopWhileStarting is no failure.
+func TestStopWhileStarting(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	err := run(ctx, configIn(shortDir(t)), Options{Log: slog.New(slog.DiscardHandler)}, func(ctx context.Context, _ config.Config, _ Options) (rooms, error) {
+		cancel()
+		return rooms{}, fmt.Errorf("recovery: %w", context.Cause(ctx))
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // TestSystemdIsTold that it is ready, and that it stops.
 func TestSystemdIsTold(t *testing.T) {
 	dir := shortDir(t)
