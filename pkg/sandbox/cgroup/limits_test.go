@@ -59,7 +59,9 @@ func TestLimitsToFiles(t *testing.T) {
 			nil, map[string]string{"memory.high": "1000", "memory.oom.group": "1"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if c.v1 != nil {
+			if name == "huge pages" && !exists(hugepages) {
+				t.Log("this kernel has no huge pages: their limit on v1 is not tested")
+			} else if c.v1 != nil {
 				same(t, "v1", written(t, Legacy, c.r), c.v1)
 			} else if err := CheckResources(Legacy, c.r); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("v1: %v, want InvalidArgument", err)

@@ -32,7 +32,7 @@ func TestSeenFromInside(t *testing.T) {
 		"cat /proc/sys/net/ipv4/ip_unprivileged_port_start": "0",
 		"cat /proc/sys/kernel/shmmni":                       "77",
 		"cat /proc/sys/fs/mqueue/msg_max":                   "11",
-		"ip -o link | wc -l":                                "1",
+		"ip -o link show up | wc -l":                        "1",
 		"ip -o addr show lo | grep -o '127.0.0.1/8'":        "127.0.0.1/8",
 		"ip -o addr show lo | grep -o '::1/128'":            "::1/128",
 	} {
