@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/opencontainers/runc/libcontainer"
-
 	"github.com/runtimed/runtimed/cmd/shim/creator"
 	"github.com/runtimed/runtimed/cmd/shim/stage"
 	"github.com/runtimed/runtimed/pkg/sandbox/launch/wire"
@@ -16,7 +14,7 @@ import (
 func main() {
 	switch {
 	case len(os.Args) == 2 && os.Args[1] == wire.VerbInit:
-		libcontainer.Init() // does not return
+		creator.Init() // does not return
 	case len(os.Args) == 3 && os.Args[1] == wire.VerbCreate:
 		os.Exit(creator.Main(os.Args[2], creator.Options{}))
 	case len(os.Args) == 3 && os.Args[1] == wire.VerbExec:
