@@ -8,37 +8,35 @@ import (
 	"github.com/runtimed/runtimed/cmd/runtimed/config"
 )
 
-func configCommand() *cobra.Command {
+func configCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: cobra.NoArgs, RunE: help}
-	cmd.AddCommand(configShow(), configCheck())
+	cmd.AddCommand(configShow(g), configCheck(g))
 	return cmd
 }
 
-func configShow() *cobra.Command {
-	var file string
+func configShow(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show",
 		Short: "Print the effective configuration, with each key's meaning and where its value comes from",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(file)
+			c, err := config.Load(g.config)
 			if err != nil {
 				return err
 			}
 			return c.Write(cmd.OutOrStdout())
 		},
 	}
-	configFlag(cmd, &file)
 	return cmd
 }
 
-func configCheck() *cobra.Command {
+func configCheck(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Say all that is wrong with a configuration file",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			file := config.DefaultFile
+			file := g.config
 			if len(args) == 1 {
 				file = args[0]
 			}

@@ -14,7 +14,9 @@ var version = "0.1.0-dev"
 
 func main() {
 	if err := root().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "runtimed:", err)
+		if quiet, ok := err.(interface{ Silent() bool }); !ok || !quiet.Silent() {
+			fmt.Fprintln(os.Stderr, "runtimed:", err)
+		}
 		os.Exit(exitCode(err))
 	}
 }
@@ -30,7 +32,13 @@ func root() *cobra.Command {
 		Version: fullVersion(),
 		RunE:    help,
 	}
-	cmd.AddCommand(serveCommand(), configCommand())
+	g := &globals{}
+	g.register(cmd)
+	cmd.AddCommand(serveCommand(g), configCommand(g))
+	cmd.AddCommand(clients(
+		runCommand(g), psCommand(g), podsCommand(g), inspectCommand(g), logsCommand(g), execCommand(g), stopCommand(g), killCommand(g),
+		rmCommand(g), imagesCommand(g), pullCommand(g), rmiCommand(g), versionCommand(g),
+	)...)
 	return cmd
 }
 

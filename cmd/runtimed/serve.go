@@ -11,8 +11,7 @@ import (
 	"github.com/runtimed/runtimed/cmd/runtimed/serve"
 )
 
-func serveCommand() *cobra.Command {
-	var file string
+func serveCommand(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon",
@@ -21,7 +20,7 @@ func serveCommand() *cobra.Command {
 SIGTERM and SIGINT end it: calls in flight are finished, and every container runs on. A second one ends it at once.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := config.Load(file)
+			c, err := config.Load(g.config)
 			if err != nil {
 				return err
 			}
@@ -31,11 +30,5 @@ SIGTERM and SIGINT end it: calls in flight are finished, and every container run
 			return serve.Run(ctx, c, serve.Options{Version: fullVersion()})
 		},
 	}
-	configFlag(cmd, &file)
 	return cmd
-}
-
-// configFlag is the flag of every verb that reads the configuration itself.
-func configFlag(cmd *cobra.Command, file *string) {
-	cmd.Flags().StringVar(file, "config", config.DefaultFile, "configuration `file`")
 }
