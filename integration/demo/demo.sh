@@ -39,5 +39,5 @@ go build -o "$work/bin/registry" ./integration/demo/registry
 mkdir -p "$work/data"
 
 # The kernel kills everything in the PID namespace when its first process ends.
-DEMO_DATA=$work/data DEMO_GROUPS=$groups DEMO_REGISTRY=$work/bin/registry PATH=$here/bin:$here/.cache/bin:$PATH \
+DEMO_README=$here/README.md DEMO_DATA=$work/data DEMO_GROUPS=$groups DEMO_REGISTRY=$work/bin/registry PATH=$here/bin:$here/.cache/bin:$PATH \
 	unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc bash integration/demo/inside.sh

@@ -41,8 +41,11 @@ trap 'exit 130' INT TERM
 # until COMMAND, for ten seconds: for what happens by itself a moment later.
 until_true() { for _ in $(seq 200); do if eval "$1"; then return 0; fi; sleep 0.05; done; fail "after 10 s still not: $1"; }
 
+# Every runtimed of the demo reads the demo's configuration.
+runtimed() { command runtimed --config /mnt/config.toml "$@"; }
+
 start_daemon() {
-	runtimed serve --config /mnt/config.toml 2>>/mnt/daemon.log &
+	command runtimed --config /mnt/config.toml serve 2>>/mnt/daemon.log &
 	daemon=$!
 	until_true "crictl version >/dev/null 2>&1 || ! kill -0 $daemon 2>/dev/null"
 	kill -0 $daemon 2>/dev/null || fail "the daemon ended"
@@ -71,10 +74,38 @@ mode = "off"
 [registry."127.0.0.1:5000"]
 plain_http = true
 END
-show "runtimed config check /mnt/config.toml"
+show "runtimed config check"
 start_daemon
 show "grep -h trust daemon.log"
 want 'trust.mode is off'
+
+# pattern turns expected lines into a regular expression: "…" stands for anything.
+pattern() { sed 's/[][\.*^$+?(){}|/]/\\&/g; s/ \?… \?/.*/g'; }
+
+# replay runs the commands ("# …") of a transcript, and compares what they print with the lines below each.
+replay() {
+	local line command='' expected=''
+	while IFS= read -r line; do
+		if [[ $line == '# '* ]]; then
+			settle
+			command=${line#\# } expected=''
+		else
+			expected+=$line$'\n'
+		fi
+	done
+	settle
+}
+settle() {
+	[ -n "$command" ] || return 0
+	show "$command" </dev/null
+	local want got
+	want=$(pattern <<<"${expected%$'\n'}")
+	got=$(cat "$out")
+	[[ $got =~ ^$want$ ]] || fail "README.md says: ${expected%$'\n'}"
+}
+
+chapter "The README's session"
+replay < <(sed -n '/<!-- session -->/,/<!-- end of session -->/p' "$DEMO_README" | sed '/^<!--/d; /^```/d')
 
 chapter "A pod through the CRI, as a kubelet does it (crictl)"
 mkdir -p logs
@@ -115,7 +146,8 @@ expect=1 show "crictl exec -s $ctr unshare -U true"
 want 'Operation not permitted'
 expect=1 show "crictl exec -s $ctr cat /proc/kcore"
 show "crictl exec -s $ctr ip -o addr show eth0"
-want 'inet 10\.63\.0\.2/16'
+want 'inet 10\.63\.0\.[0-9]+/16'
+address=$(awk '$3 == "inet" {sub("/.*", "", $4); print $4}' $out)
 show "crictl exec -s $ctr cat /proc/sys/net/ipv4/ping_group_range /proc/sys/net/ipv4/ip_unprivileged_port_start"
 want "^0$"
 
@@ -184,7 +216,7 @@ show "ps -e -o comm= | grep '^runtimed-' || echo no process"
 want '^no process$'
 show "ip -o link show type veth; grep ${pod:0:13} /proc/self/mountinfo || echo no link, no mount"
 same "$(cat $out)" "no link, no mount" "the pod's network or mounts are left"
-show "nft list ruleset | grep 10.63.0.2 || echo no rule"
+show "nft list ruleset | grep $address || echo no rule"
 same "$(cat $out)" "no rule" "the pod's rules are left"
 show "find /mnt/netns /mnt/root/sandboxes /mnt/run/rootfs /mnt/root/images/layers -mindepth 1; echo no file"
 same "$(cat $out)" "no file" "files are left"
