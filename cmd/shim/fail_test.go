@@ -151,6 +151,23 @@ func TestMonitorMissing(t *testing.T) {
 	wantStartError(t, c, "exec", alone, "no such file or directory")
 }
 
+// The monitor refuses: the container is killed, and the rest is the undo's.
+func TestLogCannotBeWritten(t *testing.T) {
+	h := newHost(t)
+	c := h.newPod(true).newContainer("sleep", "1000")
+	c.launch.LogPath = h.layout.Root + "/absent/log"
+	c.write()
+	var s *spec.StartError
+	if err := c.start(t.Context()); !errors.As(err, &s) || !strings.Contains(s.Message, "no such file or directory") {
+		t.Errorf("got %v", err)
+	}
+	if pids := groupPids(c.launch.CgroupPath); len(pids) > 0 {
+		t.Errorf("processes %v stay", pids)
+	}
+	c.undo()
+	wantNothingLeft(t, c)
+}
+
 func TestNotRecorded(t *testing.T) {
 	h := newHost(t)
 	c := h.newPod(true).newContainer("true")

@@ -12,7 +12,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/runtimed/runtimed/pkg/sandbox/launch/wire"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	"github.com/runtimed/runtimed/pkg/sandbox/step"
 )
 
 func TestStartToExit(t *testing.T) {
@@ -121,6 +123,40 @@ func TestDescriptors(t *testing.T) {
 			t.Errorf("descriptor %s of the monitor is %s", fd.Name(), to)
 		}
 	}
+}
+
+// The init executes our program, and is seen by the pod's other containers where they share a PID namespace: what it
+// executes cannot be written, and is not the installed file (CVE-2019-5736).
+func TestInitExecutesASealedCopy(t *testing.T) {
+	h := newHost(t)
+	c := h.newPod(true).newContainer("true")
+	c.write(fault{Flow: "creator", Step: "leave", Phase: step.Doing, Do: "stop"})
+	result := make(chan error, 1)
+	go func() { result <- c.start(t.Context()) }()
+	h.await("the creator to stop behind the start", func() bool { return c.shim.PID != 0 && stopped(c.shim.PID) })
+	for _, pid := range groupPids(c.launch.CgroupPath) {
+		exe := fmt.Sprintf("/proc/%d/exe", pid)
+		if fd, err := unix.Open(exe, unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
+			t.Errorf("%s can be written", exe)
+			unix.Close(fd)
+		} else if err != unix.EROFS && err != unix.ETXTBSY {
+			t.Errorf("%s: %v", exe, err)
+		}
+		var sealed, installed unix.Stat_t
+		must(t, unix.Stat(exe, &sealed))
+		must(t, unix.Stat(filepath.Join(built, wire.Binary), &installed))
+		if sealed.Dev == installed.Dev && sealed.Ino == installed.Ino {
+			t.Errorf("%s is the installed file", exe)
+		}
+		var fs unix.Statfs_t
+		must(t, unix.Statfs(exe, &fs))
+		if fs.Flags&unix.ST_RDONLY == 0 || fs.Type != unix.OVERLAYFS_SUPER_MAGIC {
+			t.Errorf("%s is on a file system of type %x with flags %x", exe, fs.Type, fs.Flags)
+		}
+	}
+	must(t, unix.Kill(c.shim.PID, unix.SIGCONT))
+	must(t, <-result)
+	c.output(0)
 }
 
 func TestStdin(t *testing.T) {

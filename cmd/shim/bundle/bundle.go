@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
@@ -40,6 +42,17 @@ func Read(dir string) (*Bundle, error) {
 
 // StateDir is libcontainer's root.
 func (b *Bundle) StateDir() string { return filepath.Join(b.Dir, spec.StateDir) }
+
+// OpenState returns a short path of StateDir, for this process, and the descriptor that it goes through. libcontainer
+// seals the program that it re-executes by an overlay of the program's directory and its own; together their paths must
+// fit into the 255 bytes of fsconfig(2), or it copies the whole program into memory, for each start and each exec.
+func (b *Bundle) OpenState() (path string, state *os.File, err error) {
+	state, err = os.OpenFile(b.StateDir(), unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return "", nil, err
+	}
+	return "/proc/self/fd/" + strconv.Itoa(int(state.Fd())), state, nil
+}
 
 // Path of an entry of the record directory.
 func (b *Bundle) Path(name string) string { return filepath.Join(b.Dir, name) }

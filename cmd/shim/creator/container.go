@@ -23,7 +23,15 @@ func (c *creator) create(context.Context) error {
 		return err
 	}
 	c.process.Init = true
-	c.container, err = libcontainer.Create(c.bundle.StateDir(), c.bundle.Launch.ContainerID, c.config)
+	if err := os.Mkdir(c.bundle.StateDir(), 0o700); err != nil {
+		return err
+	}
+	path, state, err := c.bundle.OpenState()
+	if err != nil {
+		return err
+	}
+	c.state = state // open for as long as the container is used here
+	c.container, err = libcontainer.Create(path, c.bundle.Launch.ContainerID, c.config)
 	return err
 }
 

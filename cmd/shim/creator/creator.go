@@ -79,6 +79,7 @@ type creator struct {
 	// sources are detached copies of the bind mounts' sources, by index into config.Mounts.
 	sources map[int]source
 
+	state     *os.File // libcontainer's root
 	container *libcontainer.Container
 	process   *libcontainer.Process
 	streams   streams

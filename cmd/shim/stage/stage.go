@@ -109,6 +109,7 @@ type session struct {
 	request        wire.ExecRequest
 	stdout, stderr *os.File
 	bundle         *bundle.Bundle
+	state          *os.File // libcontainer's root
 	container      *libcontainer.Container
 	group          group
 	process        *libcontainer.Process
@@ -118,8 +119,15 @@ type session struct {
 }
 
 func (s *session) load() error {
-	var err error
-	s.container, err = libcontainer.Load(s.bundle.StateDir(), s.bundle.Launch.ContainerID)
+	path, state, err := s.bundle.OpenState()
+	if errors.Is(err, os.ErrNotExist) {
+		return errors.New("the container was not started")
+	}
+	if err != nil {
+		return err
+	}
+	s.state = state // open for as long as the container is used here
+	s.container, err = libcontainer.Load(path, s.bundle.Launch.ContainerID)
 	if err != nil {
 		return fmt.Errorf("state of the container: %w", err)
 	}
@@ -130,11 +138,11 @@ func (s *session) load() error {
 	if status != libcontainer.Running {
 		return fmt.Errorf("the container is %s, not running", status)
 	}
-	state, err := s.container.State()
+	known, err := s.container.State()
 	if err != nil {
 		return err
 	}
-	s.group, err = sessionGroup(state.CgroupPaths, cgroups.IsCgroup2UnifiedMode(), s.request.Group)
+	s.group, err = sessionGroup(known.CgroupPaths, cgroups.IsCgroup2UnifiedMode(), s.request.Group)
 	return err
 }
 
