@@ -397,3 +397,14 @@ func TestCommandsOfTheSnapshot(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaksBeforeTheFirstPod: a node that no daemon has touched has no tables to look into, and no leak.
+func TestLeaksBeforeTheFirstPod(t *testing.T) {
+	node, _ := newNode(t)
+	cfg := config(t)
+	node.run(func() {
+		if got, err := Leaks(t.Context(), cfg, nil); err != nil || len(got) > 0 {
+			t.Errorf("%v, %v", got, err)
+		}
+	})
+}

@@ -2,6 +2,7 @@ package network
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -137,7 +138,8 @@ func (t *transactor) elements(r *ruleset.Ruleset, want func(owner string) bool) 
 	out := ruleset.Elements{}
 	for _, s := range r.Sets {
 		es, err := c.GetSetElements(s)
-		if isNotExist(err) {
+		// The library keeps the text of an error alone.
+		if err != nil && strings.HasSuffix(err.Error(), unix.ENOENT.Error()) {
 			continue
 		}
 		if err != nil {
