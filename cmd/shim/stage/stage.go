@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -30,12 +29,6 @@ type Options struct {
 
 // killPatience is how long a killed tree may take to end.
 const killPatience = 10 * time.Second
-
-// Exit codes of a command that could not be run, as a shell gives them (POSIX.1-2024, XCU 2.8.2).
-const (
-	codeNotExecutable = 126
-	codeNotFound      = 127
-)
 
 var (
 	errTimeout = errors.New("time limit")
@@ -250,43 +243,7 @@ func (s *session) ownStreams() error {
 	return errors.Join(s.stdout.Chown(uid, gid), s.stderr.Chown(uid, gid))
 }
 
-// refusedError is a command that the container cannot execute.
-type refusedError struct {
-	code int32
-	text string
-}
-
-func (e *refusedError) Error() string { return e.text }
-
-// refused tells a command that cannot be executed, which is an outcome with the reason on its stderr, from a failure.
-func (s *session) refused(err error) error {
-	code, text := classify(err.Error())
-	if code == 0 {
-		return err
-	}
-	fmt.Fprintln(s.stderr, text) // where the command's own complaints would be
-	return &refusedError{code: code, text: text}
-}
-
-// classify reads the text of os/exec.LookPath's error, which is all that comes out of the container.
-func classify(text string) (code int32, short string) {
-	short = text
-	if i := strings.Index(text, `exec: "`); i >= 0 {
-		short = text[i:]
-	} else {
-		return 0, text
-	}
-	switch {
-	case strings.Contains(short, "executable file not found"), strings.Contains(short, unix.ENOENT.Error()),
-		strings.Contains(short, unix.ENOTDIR.Error()):
-		return codeNotFound, short
-	case strings.Contains(short, unix.EACCES.Error()), strings.Contains(short, unix.EISDIR.Error()),
-		strings.Contains(short, unix.ELOOP.Error()), strings.Contains(short, unix.ENAMETOOLONG.Error()):
-		return codeNotExecutable, short
-	}
-	return 0, text
-}
-
+// wait returns when the command was reaped, or with what ended ctx.
 func (s *session) wait(ctx context.Context) error {
 	select {
 	case <-s.ended:
