@@ -21,7 +21,7 @@ var runtime = []string{
 	"futex", "set_robust_list", "rseq", "gettid", "getpid", "sched_yield", "sched_getaffinity", "set_tid_address",
 	"rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "tgkill", "restart_syscall",
 	"nanosleep", "clock_nanosleep", "clock_gettime", "clock_getres", "gettimeofday", "getrandom",
-	"epoll_create1", "epoll_ctl", "epoll_pwait", "epoll_wait", "eventfd2", "pipe2",
+	"epoll_create1", "epoll_ctl", "epoll_pwait", "eventfd2", "pipe2",
 	"exit", "exit_group",
 }
 
