@@ -55,6 +55,8 @@ var rooms = []room{
 	{"pkg/sandbox/launch", []string{"pkg/sandbox/spec", "pkg/sandbox/process", "pkg/sandbox/shim", "pkg/sandbox/launch/wire"}, aLeaf},
 	{"pkg/sandbox/bundle", []string{"pkg/sandbox/spec", "pkg/security/..."},
 		"security ← bundle ← sandbox: the bundle writes down what security decided, and asks nobody else"},
+	{"pkg/sandbox/leak", []string{"pkg/sandbox/spec", "pkg/sandbox/state", "pkg/sandbox/cgroup", "pkg/sandbox/network"},
+		"it holds the records against what the leaves find on the node, and must not believe the Runtime"},
 	{"pkg/sandbox", []string{"pkg/sandbox/spec", "pkg/sandbox/step", "pkg/sandbox/state", "pkg/sandbox/bundle", "pkg/sandbox/process", "pkg/security/..."},
 		"the Runtime knows records, steps and decisions; the kernel, images and the CRI are behind the interfaces of ports.go, so that every flow can be tested without them"},
 

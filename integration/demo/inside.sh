@@ -61,7 +61,7 @@ run = "/mnt/run"
 netns_dir = "/mnt/netns"
 
 [cgroup]
-root = "$DEMO_GROUPS"
+root = "$DEMO_GROUPS/runtimed"
 
 [network]
 bridge = "demo0"
@@ -211,6 +211,7 @@ show "crictl pods -q; crictl ps -a -q; crictl images -q"
 same "$(cat $out)" "" "not everything is gone"
 
 chapter "Nothing is left"
+show "runtimed doctor --leaks"
 # An independent look at the same, with other programs.
 show "ps -e -o comm= | grep '^runtimed-' || echo no process"
 want '^no process$'
