@@ -1,0 +1,118 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+)
+
+// bundle is an OCI bundle for runc, made after a container of ours: the same pod's namespaces, layers below the same
+// kind of root file system, mounts, limits and capabilities.
+type bundle struct {
+	id, dir, state string
+	complaints     string // runc's own log
+	spec           *specs.Spec
+	layers         string // mount point of the idmapped layers
+}
+
+func (b *bench) newBundle(p pod, model, id string) (*bundle, error) {
+	dir := filepath.Join(b.dir, "peer", id)
+	t := &bundle{
+		id: id, dir: dir, state: filepath.Join(b.dir, "peer", "state"), complaints: filepath.Join(dir, "stderr"),
+		layers: filepath.Join(dir, "layers"), spec: &specs.Spec{},
+	}
+	for _, d := range []string{"upper", "work", "rootfs", "layers"} {
+		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
+			return nil, err
+		}
+	}
+	var launch spec.Launch
+	if err := errors.Join(
+		readJSON(filepath.Join(b.record(p, model), spec.ConfigFile), t.spec),
+		readJSON(filepath.Join(b.record(p, model), spec.LaunchFile), &launch),
+	); err != nil {
+		return nil, err
+	}
+	if launch.UserNamespace == "" {
+		return nil, errors.New("the model has no user namespace")
+	}
+	root := t.spec.Linux.UIDMappings[0].HostID
+	if err := os.Chown(filepath.Join(dir, "upper"), int(root), int(root)); err != nil {
+		return nil, err
+	}
+	if err := t.mount(launch); err != nil {
+		return nil, fmt.Errorf("the peer's root file system: %w", err)
+	}
+	t.spec.Root.Path = filepath.Join(dir, "rootfs")
+	t.spec.Linux.CgroupsPath = b.groups + "/peer/" + id
+	t.spec.Linux.UIDMappings, t.spec.Linux.GIDMappings = nil, nil
+	for i, n := range t.spec.Linux.Namespaces {
+		if n.Type == specs.UserNamespace {
+			t.spec.Linux.Namespaces[i].Path = launch.UserNamespace
+		}
+	}
+	return t, nil
+}
+
+func readJSON(path string, into any) error {
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(body, into)
+}
+
+// mount makes the overlay over layers that are idmapped by the pod's user namespace.
+func (t *bundle) mount(l spec.Launch) error {
+	ns, err := os.Open(l.UserNamespace)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	tree, err := unix.OpenTree(unix.AT_FDCWD, l.Layout.Layers(), unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return os.NewSyscallError("open_tree", err)
+	}
+	defer unix.Close(tree)
+	attr := unix.MountAttr{Attr_set: unix.MOUNT_ATTR_IDMAP, Userns_fd: uint64(ns.Fd())}
+	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
+		return os.NewSyscallError("mount_setattr", err)
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, t.layers, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return os.NewSyscallError("move_mount", err)
+	}
+	var lowers []string
+	for _, chain := range slices.Backward(l.Layers) {
+		lowers = append(lowers, filepath.Join(t.layers, spec.LayerDir(chain)))
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", strings.Join(lowers, ":"), t.dir)
+	return os.NewSyscallError("mount", unix.Mount("overlay", filepath.Join(t.dir, "rootfs"), "overlay", 0, options))
+}
+
+// write writes config.json, for the probe with these arguments.
+func (t *bundle) write(args ...string) error {
+	t.spec.Process.Args = append([]string{"/probe"}, args...)
+	body, err := json.Marshal(t.spec)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(t.dir, "config.json"), body, 0o600)
+}
+
+func (t *bundle) runc(args ...string) *exec.Cmd {
+	return exec.Command("runc", append([]string{"--root", t.state, "--log", t.complaints}, args...)...)
+}
+
+func (t *bundle) close() error {
+	return errors.Join(unix.Unmount(filepath.Join(t.dir, "rootfs"), 0), unix.Unmount(t.layers, 0), os.RemoveAll(t.dir))
+}
