@@ -34,45 +34,71 @@ func networks(ctx context.Context, o Options, known records) ([]Leak, error) {
 	return out, err
 }
 
-// groups finds groups below this daemon's root: of pods, of containers in a pod, and others.
+// groups finds groups of sandboxes and containers below this daemon's root, and below the groups of recorded pods,
+// wherever their parents are. Groups that a request named as parents stay for good; the ids of ours are told by form.
 func groups(_ context.Context, o Options, known records) ([]Leak, error) {
-	recorded := map[string]bool{}
-	children := map[string]map[string]bool{}
+	mine := map[string]bool{}
+	roots := []string{o.CgroupRoot}
 	for id, s := range known.sandboxes {
-		recorded[id] = true
-		if s.unreadable {
-			continue
-		}
-		children[id] = map[string]bool{"init": true}
-		for _, c := range s.rec.Containers {
-			children[id][c.Spec.ID] = true
+		mine[id] = true
+		if path := s.rec.Spec.CgroupPath; path != "" && !strings.HasPrefix(path, o.CgroupRoot+"/") {
+			roots = append(roots, path)
 		}
 	}
-	for id, c := range known.containers { // an unreadable one keeps its group
-		if children[c.sandbox] != nil {
-			children[c.sandbox][id] = true
+	for id := range known.containers {
+		mine[id] = true
+	}
+	node := o.Cgroups.Node()
+	hierarchies := []string{node.Unified}
+	for _, h := range node.V1 {
+		hierarchies = append(hierarchies, h.Dir)
+	}
+	in := map[string][]string{}
+	var failed []error
+	for _, root := range roots {
+		for _, h := range hierarchies {
+			if h == "" {
+				continue
+			}
+			err := strayGroups(filepath.Join(h, root), mine, func(path string) {
+				path = strings.TrimPrefix(path, h)
+				in[path] = append(in[path], filepath.Base(h))
+			})
+			failed = append(failed, err)
 		}
 	}
 	var out []Leak
-	var failed []error
-	check := func(path string, live map[string]bool) {
-		found, err := o.Cgroups.Leaks(path, live)
-		if err != nil {
-			failed = append(failed, err)
-		}
-		for _, what := range found {
-			out = append(out, Leak{Cgroup, "group " + what + " is of nothing that is recorded", "start the daemon, which removes it; or rmdir it in each hierarchy, children first"})
-		}
-	}
-	check(o.CgroupRoot, map[string]bool{"pods": true, "shims": true})
-	check(o.CgroupRoot+"/pods", recorded)
-	check(o.CgroupRoot+"/shims", nil)
-	for id, of := range children {
-		if path := known.sandboxes[id].rec.Spec.CgroupPath; path != "" {
-			check(path, of)
-		}
+	for path, hs := range in {
+		out = append(out, Leak{Cgroup, fmt.Sprintf("group %s (%s) is of nothing that is recorded", path, strings.Join(hs, ", ")),
+			"start the daemon, which removes it; or rmdir it in each hierarchy, children first"})
 	}
 	return out, errors.Join(failed...)
+}
+
+// strayGroups reports the topmost groups in the tree that are an unknown sandbox's or container's. What is inside of a
+// container is the container's own.
+func strayGroups(tree string, mine map[string]bool, report func(path string)) error {
+	return filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case errors.Is(err, fs.ErrNotExist): // gone meanwhile, or never there
+			return nil
+		case err != nil:
+			return err
+		case !d.IsDir():
+			return nil
+		case filepath.Base(filepath.Dir(path)) == "shims" && filepath.Dir(filepath.Dir(path)) == tree:
+			report(path) // shims are in that group itself
+			return fs.SkipDir
+		case !idForm.MatchString(d.Name()):
+			return nil
+		case !mine[d.Name()]:
+			report(path)
+			return fs.SkipDir
+		case idForm.MatchString(filepath.Base(filepath.Dir(path))):
+			return fs.SkipDir
+		}
+		return nil
+	})
 }
 
 // directories finds what is left in the daemon's directories.
