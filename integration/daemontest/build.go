@@ -32,6 +32,22 @@ func Bin(t TB) string {
 	return dir
 }
 
+// Go builds a static program for containers from a package of the tree, such as "./integration/e2e/probe", and returns
+// its path. With ReadyBin set it is the file there with the package's last name.
+func Go(t TB, pkg string) string {
+	t.Helper()
+	path := filepath.Join(Bin(t), filepath.Base(pkg))
+	if os.Getenv(ReadyBin) != "" {
+		return path
+	}
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", path, pkg)
+	cmd.Dir, cmd.Env = Tree(), append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, out)
+	}
+	return path
+}
+
 // build makes what is not up to date, one test binary after the other.
 func build() (string, error) {
 	if dir := os.Getenv(ReadyBin); dir != "" {

@@ -25,12 +25,16 @@ func Ctx(t TB) context.Context {
 	return ctx
 }
 
-// PodConfig is a pod as a kubelet asks for one, with nothing special.
+// PodConfig is a pod as a kubelet asks for one, with nothing special: a PID namespace for each container, and not a word
+// about users.
 func (d *Daemon) PodConfig(name string) *v1.PodSandboxConfig {
 	return &v1.PodSandboxConfig{
 		Metadata: &v1.PodSandboxMetadata{Name: name, Namespace: "default", Uid: "uid-" + name},
 		Hostname: name, LogDirectory: filepath.Join(d.Logs, name),
-		Linux: &v1.LinuxPodSandboxConfig{CgroupParent: d.CgroupRoot + "/kubelet"},
+		Linux: &v1.LinuxPodSandboxConfig{
+			CgroupParent:    d.CgroupRoot + "/kubelet",
+			SecurityContext: &v1.LinuxSandboxSecurityContext{NamespaceOptions: &v1.NamespaceOption{Pid: v1.NamespaceMode_CONTAINER}},
+		},
 	}
 }
 
@@ -39,6 +43,9 @@ func (d *Daemon) ContainerConfig(name, script string) *v1.ContainerConfig {
 	return &v1.ContainerConfig{
 		Metadata: &v1.ContainerMetadata{Name: name}, Image: &v1.ImageSpec{Image: d.Image},
 		Command: []string{"/bin/sh", "-c", script}, LogPath: name + ".log",
+		Linux: &v1.LinuxContainerConfig{Resources: &v1.LinuxContainerResources{}, SecurityContext: &v1.LinuxContainerSecurityContext{
+			NamespaceOptions: &v1.NamespaceOption{Pid: v1.NamespaceMode_CONTAINER}, Capabilities: &v1.Capability{},
+		}},
 	}
 }
 
