@@ -98,7 +98,7 @@ func within(path, dir string) bool { return path == dir || strings.HasPrefix(pat
 
 // network checks each key beside values that are right, so that an error is the key's own.
 func (v *validator) network(n Network) {
-	subnets, err := network.ParseSubnets([]string{"10.0.0.0/16"})
+	subnets, _ := network.ParseSubnets([]string{"10.0.0.0/16"}) // right by its own word
 	good := network.Config{Bridge: "br0", Subnets: subnets, Table: "t"}
 	check := func(key string, c network.Config) {
 		if err := c.Validate(); err != nil {
