@@ -115,6 +115,7 @@ func (v *validator) network(n Network) {
 		if cidr == "" {
 			continue
 		}
+		var err error
 		c = good
 		if c.Subnets, err = network.ParseSubnets([]string{cidr}); err != nil {
 			v.that(false, key, "%v", err)
