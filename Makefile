@@ -53,7 +53,7 @@ build: ## the five programs, static, into bin/
 	CGO_ENABLED=0 go build $(LEAN) -o $(BIN)/runtimed-init ./cmd/podinit
 
 .PHONY: test
-test: ## every test, as root, under the race detector
+test: $(CACHE)/bin/crictl ## every test, as root, under the race detector
 	@[ "$$(id -u)" = 0 ] || { echo "the tests make namespaces, mounts and cgroups: run them as root" >&2; exit 1; }
 	cd integration/applydiff && go test $(TESTFLAGS) ./...
 	go test $(TESTFLAGS) $(PACKAGES)
@@ -83,6 +83,10 @@ $(CACHE)/bin/crictl: integration/tools/crictl/go.mod integration/tools/crictl/go
 		-ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$$(awk '$$1 == "require" && $$2 == "sigs.k8s.io/cri-tools" {print $$3} $$1 == "sigs.k8s.io/cri-tools" {print $$2}' go.mod | head -1)" \
 		-o ../../../$@ sigs.k8s.io/cri-tools/cmd/crictl
 
+$(CACHE)/bin/runc: integration/tools/runc/go.mod integration/tools/runc/go.sum
+	@mkdir -p $(CACHE)/bin
+	cd integration/tools/runc && CGO_ENABLED=1 go build $(STATIC) -o ../../../$@ github.com/opencontainers/runc
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s), one after the other
 	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' cmd pkg integration | sort | \
@@ -90,6 +94,10 @@ fuzz: ## every fuzz target for FUZZTIME (60s), one after the other
 		echo "== $${file%/*} $${match#func }"; \
 		(cd "$${file%/*}" && go test -run '^$$' -fuzz "^$${match#func }\$$" -fuzztime $(FUZZTIME) . </dev/null); \
 	done
+
+.PHONY: bench-quick
+bench-quick: setup build $(CACHE)/bin/runc ## ours beside runc, conmon and tar, paired in one run (root)
+	@bash integration/bench/bench.sh
 
 .PHONY: demo
 demo: setup build $(CACHE)/bin/crictl ## a pod from a registry to its removal, in directories and a network of its own (root)
