@@ -201,7 +201,13 @@ func TestExitCodes(t *testing.T) {
 		t.Errorf("a missing program: %v; %v", err, s)
 	}
 	// A grace period ends with SIGKILL, no sooner and not much later.
-	stubborn := d.RunContainer(pod, p, d.ContainerConfig("stubborn", "trap '' TERM; while :; do sleep 1; done"))
+	stubborn := d.RunContainer(pod, p, d.ContainerConfig("stubborn", "trap '' TERM; touch /trapped; while :; do sleep 1; done"))
+	daemontest.Eventually(t, daemontest.Patience, func() error {
+		if o := d.Crictl("exec", "-s", stubborn, "test", "-e", "/trapped"); o.Code != 0 {
+			return fmt.Errorf("%s", o.Stderr)
+		}
+		return nil
+	})
 	begin := time.Now()
 	if _, err := d.Conn().Runtime.StopContainer(daemontest.Ctx(t), &v1.StopContainerRequest{ContainerId: stubborn, Timeout: 1}); err != nil {
 		t.Error(err)
