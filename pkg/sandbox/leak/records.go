@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 
@@ -52,11 +53,23 @@ func readRecords(l spec.Layout) (records, error) {
 	for _, b := range bad {
 		if b.ContainerID == "" {
 			r.sandboxes[b.SandboxID] = sandbox{up: true, unreadable: true}
+			r.addUnread(l, b.SandboxID)
 		} else {
 			r.containers[b.ContainerID] = container{sandbox: b.SandboxID, up: true}
 		}
 	}
 	return r, nil
+}
+
+// addUnread takes the containers of a sandbox whose record cannot be read by their directories' names.
+func (r records) addUnread(l spec.Layout, sid string) {
+	entries, err := os.ReadDir(filepath.Join(l.Sandbox(sid), "containers"))
+	if err != nil {
+		return // then there are none that could be told apart
+	}
+	for _, e := range entries {
+		r.containers[e.Name()] = container{sandbox: sid, up: true}
+	}
 }
 
 func (r records) add(s state.SandboxRecord, boot string) {
