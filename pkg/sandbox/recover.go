@@ -130,7 +130,12 @@ func (r *Runtime) recoverContainer(ctx context.Context, c *container) {
 	case state.VerdictRunning:
 		r.watch(c, nil)
 	case state.VerdictStarting:
-		r.background.Go(func() { r.awaitStart(c) })
+		// Held until it is known what became of the start: nobody starts it a second time, or stops what is not yet there.
+		release, err := c.op.acquire(ctx)
+		if err != nil {
+			return
+		}
+		r.background.Go(func() { r.awaitStart(c, release) })
 	case state.VerdictEnded:
 		close(c.done)
 		r.background.Go(func() { r.clear(c) })
@@ -152,34 +157,49 @@ func (r *Runtime) settle(ctx context.Context, c *container, e spec.Exit) {
 	r.background.Go(func() { r.clear(c) })
 }
 
-// awaitStart waits for a creator that outlived its daemon: the container runs then, or never did.
-func (r *Runtime) awaitStart(c *container) {
-	ctx, cancel := context.WithTimeout(r.quit, startingGrace)
-	defer cancel()
-	for ctx.Err() == nil {
-		_, alive := r.Shims.Alive(r.Layout, c.spec.SandboxID, c.spec.ID)
-		started, _, err := r.store.ShimFacts(c.spec.SandboxID, c.spec.ID)
-		if err == nil && started != nil {
-			c.change(func(f *spec.Facts) { f.Started = started })
-			r.watch(c, nil)
-			return
-		}
-		if !alive {
-			break
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
-		}
+// awaitStart waits for a creator that outlived its daemon: the container runs then, or never did. A removal or a stop of
+// its sandbox ends the wait.
+func (r *Runtime) awaitStart(c *container, release func()) {
+	if r.hasStarted(c) {
+		release()
+		r.watch(c, nil)
+		return
 	}
 	if r.quit.Err() != nil {
+		release()
 		return
 	}
 	if err := r.endShim(r.quit, c); err != nil {
 		r.Log.Error("an interrupted start could not be undone", "container", c.spec.ID, "error", err)
 	}
 	r.end(c, spec.Exit{Code: codeStartError, Reason: reasonStartError, Message: "its start was interrupted"})
+	release()
 	r.clear(c)
+}
+
+// hasStarted looks, for startingGrace at most, whether a living creator lets its program go.
+func (r *Runtime) hasStarted(c *container) bool {
+	ctx, cancel := context.WithTimeout(r.quit, startingGrace)
+	defer cancel()
+	for {
+		// Asked before the facts are read: a shim that left in between has left them.
+		_, alive := r.Shims.Alive(r.Layout, c.spec.SandboxID, c.spec.ID)
+		started, _, err := r.store.ShimFacts(c.spec.SandboxID, c.spec.ID)
+		if err == nil && started != nil {
+			c.change(func(f *spec.Facts) { f.Started = started })
+			return true
+		}
+		if !alive {
+			return false
+		}
+		select {
+		case <-c.halting:
+			return false
+		case <-ctx.Done():
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 // quarantine sets a record aside that cannot be believed, and takes down by id what it may have made. Its name and
