@@ -1,6 +1,7 @@
 package kill
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -40,13 +41,17 @@ func system(t *testing.T) registrytest.Image {
 	}
 	return registrytest.Image{
 		Config: registrytest.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"/bin/sh"}, Volumes: map[string]struct{}{"/data": {}}},
-		Layers: []registrytest.Layer{{Files: files, Compression: registrytest.None}, {Files: []registrytest.File{
+		Layers: []registrytest.Layer{{Files: files}, {Files: []registrytest.File{
 			{Name: "etc/", Mode: 0o755}, {Name: "tmp/", Mode: 0o1777}, {Name: "data/", Mode: 0o755},
 			{Name: "etc/passwd", Mode: 0o644, Body: []byte("root:x:0:0:root:/:/bin/sh\n")},
+			{Name: "line", Mode: 0o644, Body: bytes.Repeat([]byte("abcdefghij"), bigLine/10)},
 			{Name: "data/file", Mode: 0o644, Body: []byte("from the image\n")},
 		}}},
 	}
 }
+
+// bigLine is the length of the image's file /line: more than one part of a log's line.
+const bigLine = 20000
 
 // waiter runs until SIGTERM and ends with 7 then. Its argument makes its process known.
 const waiter = "trap 'exit 7' TERM; echo hello; sleep 1000 & wait"

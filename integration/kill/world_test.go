@@ -183,15 +183,13 @@ func (w *world) start(plan string) time.Duration {
 	ended, cmd := make(chan struct{}), w.daemon
 	w.ended = ended
 	go func() { cmd.Wait(); close(ended) }()
-	if w.conn != nil {
-		w.conn.Close()
+	if w.conn == nil { // one for all daemons: clients go on through a restart
+		if w.conn, err = grpc.NewClient("unix://"+w.dir+"/run/runtimed.sock",
+			grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithConnectParams(fastRetries)); err != nil {
+			w.Fatal(err)
+		}
+		w.cri, w.images = v1.NewRuntimeServiceClient(w.conn), v1.NewImageServiceClient(w.conn)
 	}
-	w.conn, err = grpc.NewClient("unix://"+w.dir+"/run/runtimed.sock", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(fastRetries))
-	if err != nil {
-		w.Fatal(err)
-	}
-	w.cri, w.images = v1.NewRuntimeServiceClient(w.conn), v1.NewImageServiceClient(w.conn)
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	go func() {
@@ -201,8 +199,14 @@ func (w *world) start(plan string) time.Duration {
 		case <-ctx.Done():
 		}
 	}()
-	if _, err := w.cri.Version(ctx, &v1.VersionRequest{}, grpc.WaitForReady(true)); err != nil && plan == "" {
-		w.Fatalf("the daemon does not serve: %v", err)
+	for {
+		_, err := w.cri.Version(ctx, &v1.VersionRequest{}, grpc.WaitForReady(true))
+		if err == nil || plan != "" && w.dead() {
+			break
+		}
+		if ctx.Err() != nil {
+			w.Fatalf("the daemon does not serve: %v", err)
+		}
 	}
 	return time.Since(began)
 }
