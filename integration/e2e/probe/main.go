@@ -4,6 +4,7 @@
 //	probe echo PORT             serves TCP and UDP on PORT, v4 and v6: answers each line or packet with "echo " before it
 //	probe ask tcp|udp HOST:PORT TEXT   sends TEXT and prints the answer
 //	probe lines COUNT SIZE      numbered lines of SIZE bytes, newline included, as fast as they are taken
+//	probe until FILE SIZE       the same until FILE is there; then the count goes to FILE
 package main
 
 import (
@@ -34,6 +35,8 @@ func run(args []string) error {
 		return ask(args[1], args[2], args[3])
 	case len(args) == 3 && args[0] == "lines":
 		return lines(args[1], args[2])
+	case len(args) == 3 && args[0] == "until":
+		return until(args[1], args[2])
 	}
 	return fmt.Errorf("%q is nothing that it can do", args)
 }
@@ -115,9 +118,33 @@ func lines(count, size string) error {
 		return fmt.Errorf("a line takes 12 bytes at least, not %q", size)
 	}
 	w := bufio.NewWriterSize(os.Stdout, 64<<10)
-	pad := strings.Repeat("x", width-11) + "\n"
 	for i := range n {
-		fmt.Fprintf(w, "%010d%s", i, pad)
+		line(w, i, width)
 	}
 	return w.Flush()
+}
+
+func line(w *bufio.Writer, i, width int) {
+	fmt.Fprintf(w, "%010d%s\n", i, strings.Repeat("x", width-11))
+}
+
+func until(file, size string) error {
+	width, err := strconv.Atoi(size)
+	if err != nil || width < 12 {
+		return fmt.Errorf("a line takes 12 bytes at least, not %q", size)
+	}
+	w := bufio.NewWriterSize(os.Stdout, 64<<10)
+	i := 0
+	for ; ; i++ {
+		if i%128 == 0 {
+			if _, err := os.Stat(file); err == nil {
+				break
+			}
+		}
+		line(w, i, width)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return os.WriteFile(file, []byte(strconv.Itoa(i)), 0o600)
 }
