@@ -162,11 +162,11 @@ func (r *Runtime) endShim(ctx context.Context, c *container) error {
 	return os.RemoveAll(filepath.Join(r.Layout.Container(c.spec.SandboxID, c.spec.ID), spec.StateDir))
 }
 
-// killShim kills whoever holds the container's shim lock; no record is trusted with a pid.
+// killShim kills whoever holds the container's shim lock, and a creator that has been let go and does not hold it yet.
 func (r *Runtime) killShim(ctx context.Context, c *container) error {
 	pid, alive := r.Shims.Alive(r.Layout, c.spec.SandboxID, c.spec.ID)
 	if !alive {
-		return nil
+		return r.killCreator(ctx, c)
 	}
 	shim, err := process.Open(spec.Process{PID: pid})
 	if errors.Is(err, process.ErrGone) {
@@ -180,8 +180,29 @@ func (r *Runtime) killShim(ctx context.Context, c *container) error {
 	if again, alive := r.Shims.Alive(r.Layout, c.spec.SandboxID, c.spec.ID); !alive || again != pid {
 		return nil
 	}
-	if err := shim.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+	return killAndWait(ctx, shim)
+}
+
+// killCreator kills the process that was recorded before it was let go. Its start ticks and boot say that it is the same.
+func (r *Runtime) killCreator(ctx context.Context, c *container) error {
+	p := c.read().Status.Shim
+	if p == nil || p.StartTicks == 0 || p.BootID != r.bootID {
+		return nil
+	}
+	creator, err := process.Open(*p)
+	if errors.Is(err, process.ErrGone) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	return shim.Wait(ctx)
+	defer creator.Close()
+	return killAndWait(ctx, creator)
+}
+
+func killAndWait(ctx context.Context, h *process.Handle) error {
+	if err := h.Signal(unix.SIGKILL); err != nil && !errors.Is(err, process.ErrGone) {
+		return err
+	}
+	return h.Wait(ctx)
 }
