@@ -121,36 +121,50 @@ func (r *runner) attach(s *signals) error {
 	}
 	// The order matters: with --rm, nothing is left of the container from its end on. What asks for its end and what
 	// reads its log must have hold of it before.
-	wait := r.client.Wait(ctx, r.container)
-	ended, read, opened := make(chan struct{}), make(chan error, 1), make(chan struct{})
-	go func() {
-		read <- logs.Read(ctx, logs.Options{
-			Path: st.GetStatus().GetLogPath(), Tail: logs.All, Follow: true, Ended: ended,
-			Opened: func() { close(opened) }, Stdout: r.stdout, Stderr: r.stderr,
-		})
-	}()
-	logErr, logDone := awaitOpen(opened, read)
+	w := watchEnd(ctx, r)
+	read, opened := make(chan error, 1), make(chan struct{})
+	go func() { read <- r.follow(ctx, st.GetStatus().GetLogPath(), w.ended, func() { close(opened) }) }()
+	select {
+	case <-opened:
+	case <-w.ended:
+	case logErr := <-read:
+		read <- logErr
+	}
 	if r.flags.remove {
 		if err := r.removeOnExit(ctx); err != nil {
 			r.say("%v", err)
 		}
 	}
-	end, err := r.end(ctx, wait)
-	close(ended)
-	if !logDone {
-		logErr = <-read
-	}
-	return r.finish(s, end, err, logErr)
+	<-w.ended
+	return r.finish(s, w.end, w.err, <-read)
 }
 
-// awaitOpen returns when the log is open, or what kept it from that.
-func awaitOpen(opened <-chan struct{}, read <-chan error) (err error, done bool) {
-	select {
-	case <-opened:
-		return nil, false
-	case err := <-read:
-		return err, true
+// follow prints the container's log as it grows.
+func (r *runner) follow(ctx context.Context, path string, ended <-chan struct{}, opened func()) error {
+	if path == "" {
+		return errors.New("it has no log")
 	}
+	return logs.Read(ctx, logs.Options{
+		Path: path, Tail: logs.All, Follow: true, Ended: ended, Opened: opened, Stdout: r.stdout, Stderr: r.stderr,
+	})
+}
+
+// watcher is the question for a container's end. The answer is there when ended is closed.
+type watcher struct {
+	ended chan struct{}
+	end   *controlpb.WaitResponse
+	err   error
+}
+
+// watchEnd asks before it returns.
+func watchEnd(ctx context.Context, r *runner) *watcher {
+	w := &watcher{ended: make(chan struct{})}
+	wait := r.client.Wait(ctx, r.container)
+	go func() {
+		defer close(w.ended)
+		w.end, w.err = r.end(ctx, wait)
+	}()
+	return w
 }
 
 // end waits for the container's end, over restarts of the daemon.
