@@ -34,10 +34,12 @@ mkdir -p "$work/data"
 go build -o "$work/bench" ./integration/bench
 gcc -O2 -static -o "$work/probe" integration/bench/probe/probe.c
 
-# The data is bound to a short path that everybody may search, as the demo's is.
+# The data is bound to a short path that everybody may search, as the demo's is. The shell stays, as the first process: it
+# reaps what conmon leaves. A priority over whatever else the machine does holds for both sides.
 BENCH_PROBE=$work/probe BENCH_GROUPS=$groups GOROOT=$(go env GOROOT) PATH=$here/bin:$here/.cache/bin:$PATH \
-	unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc bash -euc '
+	nice -n -15 unshare --mount --propagation private --net --pid --fork --kill-child --mount-proc bash -euc '
 		[ "$(stat -f -c %T "$1")" = overlayfs ] && mount -t tmpfs -o mode=0755 bench /mnt || mount --bind "$1" /mnt
 		chmod 755 /mnt
 		ip link set lo up
-		exec "$2"' bench "$work/data" "$work/bench"
+		"$2" || exit 1
+		exit 0' bench "$work/data" "$work/bench"

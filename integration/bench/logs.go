@@ -113,7 +113,7 @@ func (b *bench) logConmon(peer *bundle, line int) (flow, error) {
 		return flow{}, err
 	}
 	in := func(name string) string { return filepath.Join(peer.dir, name) }
-	for _, d := range []string{"exits", "persist", "attach"} {
+	for _, d := range []string{"exits", "persist", "sockets"} {
 		if err := os.MkdirAll(in(d), 0o700); err != nil {
 			return flow{}, err
 		}
@@ -121,7 +121,7 @@ func (b *bench) logConmon(peer *bundle, line int) (flow, error) {
 	out, err := exec.Command("conmon", "--cid", peer.id, "--cuuid", peer.id, "--name", peer.id, "--bundle", peer.dir,
 		"--runtime", runc, "--runtime-arg", "--root="+peer.state, "--log-path", in("log"), "--container-pidfile", in("pid"),
 		"--conmon-pidfile", in("conmon.pid"), "--exit-dir", in("exits"), "--persist-dir", in("persist"),
-		"--socket-dir-path", in("attach"), "--log-level", "error").CombinedOutput()
+		"--socket-dir-path", in("sockets"), "--log-level", "error", "--no-sync-log").CombinedOutput()
 	if err != nil {
 		return flow{}, fmt.Errorf("%w: %s", err, out)
 	}
@@ -146,6 +146,7 @@ func (b *bench) logConmon(peer *bundle, line int) (flow, error) {
 	if err := peer.runc("delete", "--force", peer.id).Run(); err != nil {
 		return flow{}, err
 	}
+	// Without its own sync at the end, which is after what is measured, and would write back the next round too.
 	err = until("conmon has left", func() bool { return unix.Kill(pid, 0) != nil })
 	return f, errors.Join(err, os.Remove(in("log")), os.Remove(in("pid")), os.Remove(in("conmon.pid")))
 }
