@@ -374,3 +374,29 @@ func TestCompletionAndUsage(t *testing.T) {
 		d.wants(125, nil, args...)
 	}
 }
+
+func TestDoctor(t *testing.T) {
+	d := serveFakes(t, "")
+	dir := t.TempDir()
+	file := dir + "/c.toml"
+	text := "version = 1\nroot = \"" + dir + "/root\"\nrun = \"" + dir + "/run\"\nnetns_dir = \"" + dir + "/netns\"\nlibexec = \"" + dir + "\"\n" +
+		"[cgroup]\nroot = \"/runtimed-test-doctor\"\n[network]\nbridge = \"rtdoc1\"\nnft_table = \"rtdoc1\"\nsubnet = \"10.254.98.0/24\"\nsubnet6 = \"\"\n" +
+		"[userns]\nfirst_id = 2063597568\ncount = 1\n[trust]\nmode = \"off\"\n"
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d.wants(1, []string{"bad   programs", "→ install", "note  trust: trust.mode is off"}, "doctor", "--config", file)
+	var r report
+	if err := json.Unmarshal([]byte(d.cli("doctor", "-o", "json", "--config", file).out), &r); err != nil || len(r.Checks) < 10 || r.Leaks != nil {
+		t.Errorf("%+v, %v", r, err)
+	}
+	d.wants(0, []string{"nothing is left behind"}, "doctor", "--leaks", "--config", file)
+	if err := os.MkdirAll(dir+"/root/trash/x", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(dir+"/root/sandboxes", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	d.wants(1, []string{"directory: " + dir + "/root/trash/x", "1 leak"}, "doctor", "--leaks", "--config", file)
+	d.wants(125, nil, "doctor", "--config", dir+"/none")
+}
