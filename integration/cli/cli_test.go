@@ -92,6 +92,9 @@ func TestSession(t *testing.T) {
 	want(t, "rm", d.CLI("rm", "web"), 0, "web")
 	want(t, "pods", d.CLI("pods", "-o", "json"), 0, "[]")
 	d.Pull()
+	if got := d.CLI("doctor"); got.Code != 0 || !strings.Contains(got.Stdout, "trust.mode is off") {
+		t.Errorf("doctor: %+v", got)
+	}
 	if got := d.CLI("doctor", "--leaks"); got.Code != 0 || got.Stdout != "nothing is left behind" {
 		t.Errorf("doctor --leaks: %+v", got)
 	}
@@ -324,6 +327,9 @@ func TestDaemonIsKilledUnderRun(t *testing.T) {
 		"echo one; while ! [ -e /x/go1 ]; do sleep 0.05; done; echo two; while ! [ -e /x/go2 ]; do sleep 0.05; done; echo three; exit 5")
 	c.sees("one")
 	d.Kill9()
+	if got := d.CLI("doctor", "--leaks"); got.Code != 0 {
+		t.Errorf("what runs while no daemon does is called a leak: %+v", got)
+	}
 	os.WriteFile(go1, nil, 0o644)
 	c.sees("two")
 	d.Restart()
