@@ -158,7 +158,7 @@ func (s *supervisor) state() error {
 
 // letGo takes the byte that init writes to its fifo just before it executes the program.
 func (s *supervisor) letGo() error {
-	path := s.args.Fifo
+	path, before := s.args.Fifo, executes(s.args.InitPID)
 	fd, err := open(path, syscall.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return fail("open", path, err)
@@ -182,7 +182,32 @@ func (s *supervisor) letGo() error {
 	if err := syscall.Unlink(path); err != nil {
 		return fail("remove", path, err)
 	}
+	s.awaitProgram(before)
 	return nil
+}
+
+// programMax is how long awaitProgram waits at most, in ms.
+const programMax = 100
+
+// awaitProgram waits until init executes another program than before, or has died. Until then a signal meets
+// libcontainer, not the program: one sent right after the start would end the container with libcontainer's exit code.
+func (s *supervisor) awaitProgram(before string) {
+	for range programMax {
+		if now := executes(s.args.InitPID); now != before || now == "" {
+			return
+		}
+		pause(1)
+	}
+}
+
+// executes is the path of what a process executes; "" for one that is dead.
+func executes(pid int) string {
+	var path [512]byte
+	n, err := syscall.Readlink("/proc/"+strconv.Itoa(pid)+"/exe", path[:])
+	if err != nil {
+		return ""
+	}
+	return string(path[:n])
 }
 
 // Main is the program. It returns its exit code.
