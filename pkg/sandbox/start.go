@@ -24,8 +24,9 @@ const (
 	reasonRebooted   = "NodeRebooted"
 )
 
-// shimGrace is how long a shim may take to state an exit after the container's init has died.
-const shimGrace = 2 * time.Second
+// shimGrace is how long a shim may take to state an exit after the container's init has died: a stop
+// with a shim that does not follow is answered within two seconds.
+const shimGrace = 1500 * time.Millisecond
 
 // StartContainer lets a CREATED container run. When it returns nil the log file exists and the program was let go. On
 // error the container is EXITED with reason StartError, code 128, unless it was not CREATED.
