@@ -200,6 +200,17 @@ func TestExitCodes(t *testing.T) {
 	if s := d.Status(id); err == nil || s.State != v1.ContainerState_CONTAINER_EXITED || s.ExitCode != 128 || s.Reason != "StartError" {
 		t.Errorf("a missing program: %v; %v", err, s)
 	}
+	// A signal right after the start meets the program, which here has no handler yet and as a PID namespace's first
+	// process ignores it, and nothing of ours.
+	for i := range 5 {
+		id := d.RunContainer(pod, p, d.ContainerConfig(fmt.Sprint("signalled", i), daemontest.Sleep))
+		if _, err := d.Conn().Runtime.StopContainer(daemontest.Ctx(t), &v1.StopContainerRequest{ContainerId: id, Timeout: 1}); err != nil {
+			t.Error(err)
+		}
+		if s := d.Status(id); s.ExitCode != 0 && s.ExitCode != 137 {
+			t.Errorf("a container that was stopped at once ended with %d", s.ExitCode)
+		}
+	}
 	// A grace period ends with SIGKILL, no sooner and not much later.
 	stubborn := d.RunContainer(pod, p, d.ContainerConfig("stubborn", "trap '' TERM; touch /trapped; while :; do sleep 1; done"))
 	daemontest.Eventually(t, daemontest.Patience, func() error {
