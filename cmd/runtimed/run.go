@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -22,6 +23,8 @@ type runFlags struct {
 	entrypoint string
 	detach     bool
 	remove     bool
+	// interactive and tty are not served yet: they are known in order to be refused with a reason.
+	interactive, tty bool
 }
 
 func runCommand(g *globals) *cobra.Command {
@@ -44,6 +47,9 @@ third kills it, a fourth leaves it alone. Exit codes: 125 runtimed itself failed
 			}
 			if cmd.Flags().Changed("pids-limit") && o.PidsLimit < 1 {
 				return fmt.Errorf("--pids-limit %d: at least 1 is possible", o.PidsLimit)
+			}
+			if f.interactive || f.tty {
+				return errors.New("-i and -t: standard input and terminals are not served yet: run it with -d, and use runtimed exec")
 			}
 			f.request = o
 			c, err := g.dial()
@@ -77,6 +83,11 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.Int64Var(&o.PidsLimit, "pids-limit", 0, "limit of processes and threads")
 	fl.BoolVar(&o.ReadOnly, "read-only", false, "mount the root read-only")
 	fl.BoolVar(&o.Privileged, "privileged", false, "all capabilities and devices, no filter and no user namespace: root on this node in all but name")
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "")
+	for _, name := range []string{"interactive", "tty"} {
+		fl.MarkHidden(name)
+	}
 	cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "host"}, cobra.ShellCompDirectiveNoFileComp))
 }
 

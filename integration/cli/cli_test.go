@@ -44,7 +44,7 @@ func warm(t *testing.T, d *daemontest.Daemon) {
 	want(t, "first run", d.CLI("run", "--rm", d.Image, "true"), 0, "")
 }
 
-// TestSession is the example session of the README, from an empty store to nothing.
+// TestSession is a session like the README's, from an empty store to nothing.
 func TestSession(t *testing.T) {
 	d := daemontest.Start(t, daemontest.Options{})
 	warm(t, d)
@@ -116,6 +116,7 @@ func TestExitCodes(t *testing.T) {
 		{"a signal", []string{"run", "--rm", d.Image, "sh", "-c", "sh -c 'kill -9 $$'; exit $?"}, 137, ""},
 		{"not there", []string{"run", "--rm", d.Image, "nope"}, 127, ""},
 		{"not there, by path", []string{"run", "--rm", d.Image, "/bin/nope"}, 127, ""},
+		{"not there, detached", []string{"run", "-d", "--rm", d.Image, "nope"}, 127, ""},
 		{"not executable", []string{"run", "--rm", d.Image, "/etc/passwd"}, 126, ""},
 		{"a directory", []string{"run", d.Image, "/etc"}, 126, ""},
 		{"entrypoint", []string{"run", "--rm", "--entrypoint", "echo", d.Image, "a", "b"}, 0, "a b"},
@@ -137,6 +138,27 @@ func TestExitCodes(t *testing.T) {
 	if got := d.CLI("ps", "-a", "-o", "json"); got.Stdout != "[]" {
 		t.Errorf("left: %s", got.Stdout)
 	}
+	daemontest.Same(t, before, d.Snapshot())
+}
+
+// TestQuickEnds: a program may end before anybody has looked: its output and its code arrive all the same.
+func TestQuickEnds(t *testing.T) {
+	d := daemontest.Start(t, daemontest.Options{})
+	warm(t, d)
+	before := d.Snapshot()
+	var wait sync.WaitGroup
+	for worker := range 4 {
+		wait.Go(func() {
+			for i := range 12 {
+				n := 1 + worker*12 + i
+				got := d.CLI("run", "--rm", d.Image, "sh", "-c", fmt.Sprintf("echo out %d; echo err %[1]d >&2; exit %[1]d", n))
+				if got.Code != n || got.Stdout != fmt.Sprint("out ", n) || !strings.HasSuffix(got.Stderr, fmt.Sprint("err ", n)) {
+					t.Errorf("%d: %+v", n, got)
+				}
+			}
+		})
+	}
+	wait.Wait()
 	daemontest.Same(t, before, d.Snapshot())
 }
 
