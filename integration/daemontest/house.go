@@ -93,6 +93,10 @@ func inside() (int, error) {
 	if err := upperable(os.Getenv(envDir)); err != nil {
 		return 0, err
 	}
+	// Names that ip-netns(8) gives are files, which other test binaries would see.
+	if err := errors.Join(os.MkdirAll("/run/netns", 0o755), unix.Mount("tests", "/run/netns", "tmpfs", 0, "mode=0755")); err != nil {
+		return 0, fmt.Errorf("/run/netns: %w", err)
+	}
 	lo, err := netlink.LinkByName("lo")
 	if err == nil {
 		err = netlink.LinkSetUp(lo)
