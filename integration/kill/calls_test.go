@@ -12,8 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/runtimed/runtimed/integration/registrytest"
@@ -223,10 +221,4 @@ func (w *world) mustPull() {
 	if err := (&cycle{world: w}).call("pull"); err != nil {
 		w.Errorf("pull: %v", err)
 	}
-}
-
-// isBug tells of an error that says nothing to its caller: Internal or Unknown.
-func isBug(err error) bool {
-	c := status.Code(err)
-	return c == codes.Internal || c == codes.Unknown || c == codes.DataLoss
 }

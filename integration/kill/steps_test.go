@@ -18,9 +18,21 @@ import (
 
 // trial is a plan for the daemon or the shim, and what it is to cause.
 type trial struct {
-	plan string
-	shim bool // it is the shim's plan
-	dies bool // the daemon is to die of it
+	plan  string
+	shim  bool   // it is the shim's plan
+	dies  bool   // the daemon is to die of it
+	again string // the plan of a second daemon, which is to die while it recovers
+}
+
+func (tr trial) String() string {
+	s := strings.ReplaceAll(tr.plan, "\n", ", ")
+	if tr.shim {
+		s = "creator: " + s
+	}
+	if tr.again != "" {
+		s += ", and in the recovery " + tr.again
+	}
+	return s
 }
 
 // record runs one life under each plan and returns the points that were seen, in order.
@@ -38,7 +50,12 @@ func record(t *testing.T, w *world, daemonPlan, shimPlan string) []plan.Point {
 	}
 	w.removeAll("record")
 	w.stop()
-	f, err := os.Open(events)
+	return readEvents(t, events)
+}
+
+func readEvents(t *testing.T, file string) []plan.Point {
+	t.Helper()
+	f, err := os.Open(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,9 +127,9 @@ func trials(t *testing.T) []trial {
 	creatorUndo := of(record(t, w, "", failCreator), "creator")
 	listSteps(t, slices.Concat(clean, pullUndo, creatorUndo))
 
-	ups, downs := []step.Phase{step.Done}, []step.Phase{step.Undoing, step.Undone}
+	ups, downs := []step.Phase{step.Done}, []step.Phase{step.Undoing}
 	if long {
-		ups = append(ups, step.Doing)
+		ups, downs = append(ups, step.Doing), append(downs, step.Undone)
 	}
 	var out []trial
 	daemon := slices.DeleteFunc(slices.Clone(clean), func(p plan.Point) bool { return p.Flow == "creator" })
@@ -126,7 +143,9 @@ func trials(t *testing.T) []trial {
 		if p.Nth == 1 {
 			out = append(out, trial{plan: "fail " + p.String()})
 		}
-		out = append(out, trial{plan: "kill " + p.String() + " 300us", dies: true})
+		if long {
+			out = append(out, trial{plan: "kill " + p.String() + " 300us", dies: true})
+		}
 	}
 	for _, p := range kept(pullUndo, downs...) {
 		out = append(out, trial{plan: failPull + "\nkill " + p.String(), dies: true})
@@ -135,6 +154,9 @@ func trials(t *testing.T) []trial {
 		if p.Nth == 1 {
 			out = append(out, trial{plan: failRun + "\nkill " + p.String(), dies: true})
 		}
+	}
+	for _, p := range inRecovery(t, w, almostReady) {
+		out = append(out, trial{plan: almostReady, dies: true, again: "kill " + p.String()})
 	}
 	for _, p := range kept(of(clean, "creator"), step.Doing, step.Done) {
 		out = append(out, trial{plan: "kill " + p.String(), shim: true})
@@ -146,6 +168,28 @@ func trials(t *testing.T) []trial {
 		out = append(out, trial{plan: failCreator + "\nkill " + p.String(), shim: true})
 	}
 	return out
+}
+
+// almostReady dies when all of a sandbox is there but the word that it is ready.
+const almostReady = "kill sandbox/ready/do/1"
+
+// inRecovery are the points of the recovery behind a death.
+func inRecovery(t *testing.T, w *world, death string) []plan.Point {
+	t.Helper()
+	w.start(death)
+	w.newCycle().run()
+	if !w.dies(3 * time.Second) {
+		t.Fatalf("%s: the daemon did not die", death)
+	}
+	events := w.dir + "/events"
+	os.Remove(events)
+	w.start("events " + events)
+	w.stop()
+	points := kept(readEvents(t, events), step.Undoing)
+	if len(points) < 10 {
+		t.Fatalf("the recovery undid only %v", points)
+	}
+	return points
 }
 
 // TestEveryStep kills the daemon and the creator behind every do and inside every undo, and makes every do fail.
@@ -164,6 +208,10 @@ func TestEveryStep(t *testing.T) {
 		before := w.snapshot()
 		w.stop()
 		workers.Go(func() {
+			defer func() { // where this world is of no use any more
+				for range queue {
+				}
+			}()
 			for tr := range queue {
 				w.try(tr, before)
 			}
@@ -179,9 +227,8 @@ func TestEveryStep(t *testing.T) {
 
 // try runs one life under a plan, brings the daemon back and judges.
 func (w *world) try(tr trial, before []string) {
-	name := strings.ReplaceAll(tr.plan, "\n", ", ")
+	name := tr.String()
 	if tr.shim {
-		name = "creator: " + name
 		w.shimPlan(tr.plan)
 		w.start("")
 	} else {
@@ -204,6 +251,13 @@ func (w *world) try(tr trial, before []string) {
 	if !w.dead() {
 		w.truth(name + ": before the restart")
 		w.kill()
+	}
+	if tr.again != "" {
+		w.start(tr.again)
+		if !w.dies(3 * time.Second) {
+			w.Errorf("%s: the daemon did not die in its recovery", name)
+			w.kill()
+		}
 	}
 	if took := w.start(""); took > 5*time.Second {
 		w.Errorf("%s: the daemon served after %v", name, took)
