@@ -79,14 +79,15 @@ func (b *bench) connect(ctx context.Context) error {
 	return err
 }
 
-// image makes an image with the probe in the lowest of its layers, and pulls it.
+// image makes an image with the probe and the usual directories in the lowest of its layers, and pulls it.
 func (b *bench) image(ctx context.Context, name string, layers int) (string, error) {
 	body, err := os.ReadFile(b.probe)
 	if err != nil {
 		return "", err
 	}
 	image := registrytest.Image{Layers: []registrytest.Layer{{Files: []registrytest.File{
-		{Name: "probe", Mode: 0o755, Body: body}, {Name: "etc/", Mode: 0o755},
+		{Name: "probe", Mode: 0o755, Body: body},
+		{Name: "dev/", Mode: 0o755}, {Name: "etc/", Mode: 0o755}, {Name: "proc/", Mode: 0o755}, {Name: "sys/", Mode: 0o755},
 		{Name: "etc/passwd", Mode: 0o644, Body: []byte("root:x:0:0:root:/:/probe\n")},
 	}}}}
 	for i := 1; i < layers; i++ {

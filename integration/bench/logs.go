@@ -105,7 +105,7 @@ func (b *bench) logOurs(ctx context.Context, p pod, image string, line int) (flo
 
 // logConmon drives conmon as CRI-O does: it creates the container through runc, and then runc starts it.
 func (b *bench) logConmon(peer *bundle, line int) (flow, error) {
-	if err := peer.write(writes(line)...); err != nil {
+	if err := errors.Join(peer.renew(), peer.write(writes(line)...)); err != nil {
 		return flow{}, err
 	}
 	runc, err := exec.LookPath("runc")

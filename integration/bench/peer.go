@@ -23,6 +23,8 @@ type bundle struct {
 	complaints     string // runc's own log
 	spec           *specs.Spec
 	layers         string // mount point of the idmapped layers
+	chain          []string
+	root           int // the container's root, in the node's ids
 }
 
 func (b *bench) newBundle(p pod, model, id string) (*bundle, error) {
@@ -31,7 +33,7 @@ func (b *bench) newBundle(p pod, model, id string) (*bundle, error) {
 		id: id, dir: dir, state: filepath.Join(b.dir, "peer", "state"), complaints: filepath.Join(dir, "stderr"),
 		layers: filepath.Join(dir, "layers"), spec: &specs.Spec{},
 	}
-	for _, d := range []string{"upper", "work", "rootfs", "layers"} {
+	for _, d := range []string{"rootfs", "layers"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return nil, err
 		}
@@ -46,14 +48,14 @@ func (b *bench) newBundle(p pod, model, id string) (*bundle, error) {
 	if launch.UserNamespace == "" {
 		return nil, errors.New("the model has no user namespace")
 	}
-	root := t.spec.Linux.UIDMappings[0].HostID
-	if err := os.Chown(filepath.Join(dir, "upper"), int(root), int(root)); err != nil {
-		return nil, err
+	t.spec.Root.Path = filepath.Join(dir, "rootfs")
+	t.chain, t.root = launch.Layers, int(t.spec.Linux.UIDMappings[0].HostID)
+	if err := t.mapLayers(launch); err != nil {
+		return nil, fmt.Errorf("the peer's layers: %w", err)
 	}
-	if err := t.mount(launch); err != nil {
+	if err := t.mountRoot(); err != nil {
 		return nil, fmt.Errorf("the peer's root file system: %w", err)
 	}
-	t.spec.Root.Path = filepath.Join(dir, "rootfs")
 	t.spec.Linux.CgroupsPath = b.groups + "/peer/" + id
 	t.spec.Linux.UIDMappings, t.spec.Linux.GIDMappings = nil, nil
 	for i, n := range t.spec.Linux.Namespaces {
@@ -72,8 +74,8 @@ func readJSON(path string, into any) error {
 	return json.Unmarshal(body, into)
 }
 
-// mount makes the overlay over layers that are idmapped by the pod's user namespace.
-func (t *bundle) mount(l spec.Launch) error {
+// mapLayers mounts the layers' parent, idmapped by the pod's user namespace.
+func (t *bundle) mapLayers(l spec.Launch) error {
 	ns, err := os.Open(l.UserNamespace)
 	if err != nil {
 		return err
@@ -88,15 +90,29 @@ func (t *bundle) mount(l spec.Launch) error {
 	if err := unix.MountSetattr(tree, "", unix.AT_EMPTY_PATH, &attr); err != nil {
 		return os.NewSyscallError("mount_setattr", err)
 	}
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, t.layers, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
-		return os.NewSyscallError("move_mount", err)
+	return os.NewSyscallError("move_mount", unix.MoveMount(tree, "", unix.AT_FDCWD, t.layers, unix.MOVE_MOUNT_F_EMPTY_PATH))
+}
+
+// mountRoot makes the overlay with a new upper directory.
+func (t *bundle) mountRoot() error {
+	upper, work := filepath.Join(t.dir, "upper"), filepath.Join(t.dir, "work")
+	if err := errors.Join(os.Mkdir(upper, 0o755), os.Mkdir(work, 0o755), os.Chown(upper, t.root, t.root)); err != nil {
+		return err
 	}
 	var lowers []string
-	for _, chain := range slices.Backward(l.Layers) {
+	for _, chain := range slices.Backward(t.chain) {
 		lowers = append(lowers, filepath.Join(t.layers, spec.LayerDir(chain)))
 	}
-	options := fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%[2]s/work", strings.Join(lowers, ":"), t.dir)
-	return os.NewSyscallError("mount", unix.Mount("overlay", filepath.Join(t.dir, "rootfs"), "overlay", 0, options))
+	options := "lowerdir=" + strings.Join(lowers, ":") + ",upperdir=" + upper + ",workdir=" + work
+	return os.NewSyscallError("mount", unix.Mount("overlay", t.spec.Root.Path, "overlay", 0, options))
+}
+
+// renew gives the next container a root file system that nobody has written to, as every container of ours gets.
+func (t *bundle) renew() error {
+	if err := unix.Unmount(t.spec.Root.Path, 0); err != nil {
+		return os.NewSyscallError("umount", err)
+	}
+	return errors.Join(os.RemoveAll(filepath.Join(t.dir, "upper")), os.RemoveAll(filepath.Join(t.dir, "work")), t.mountRoot())
 }
 
 // write writes config.json, for the probe with these arguments.
@@ -114,5 +130,5 @@ func (t *bundle) runc(args ...string) *exec.Cmd {
 }
 
 func (t *bundle) close() error {
-	return errors.Join(unix.Unmount(filepath.Join(t.dir, "rootfs"), 0), unix.Unmount(t.layers, 0), os.RemoveAll(t.dir))
+	return errors.Join(unix.Unmount(t.spec.Root.Path, 0), unix.Unmount(t.layers, 0), os.RemoveAll(t.dir))
 }

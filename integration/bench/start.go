@@ -147,6 +147,9 @@ func (b *bench) startPeers(ctx context.Context, p pod, image string) ([]*bundle,
 }
 
 func (b *bench) startPeer(peer *bundle) (begun, error) {
+	if err := peer.renew(); err != nil {
+		return begun{}, err
+	}
 	r, w, err := os.Pipe()
 	if err != nil {
 		return begun{}, err

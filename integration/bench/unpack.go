@@ -18,7 +18,7 @@ import (
 	"github.com/runtimed/runtimed/integration/registrytest"
 )
 
-const unpackRounds = 5
+const unpackRounds = 3
 
 // measureUnpack compares PullImage of one large layer, from a registry on loopback, with a download of the same file and
 // tar xzf. Ours checks two digests beside that, and ends with the file system synced.
