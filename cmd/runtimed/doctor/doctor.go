@@ -6,15 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/cmd/runtimed/config"
 	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
-	"github.com/runtimed/runtimed/pkg/sandbox/leak"
 	"github.com/runtimed/runtimed/pkg/sandbox/namespaces"
-	"github.com/runtimed/runtimed/pkg/sandbox/network"
 )
 
 // Verdict of a check.
@@ -197,55 +194,11 @@ func directories(c config.Config) []Result {
 	return out
 }
 
-func networks(ctx context.Context, c config.Config) []Result {
-	cfg, err := Network(c)
-	if err != nil {
-		return []Result{bad("network", "correct the configuration", "%v", err)}
-	}
-	var out []Result
-	for _, f := range network.Check(ctx, cfg) {
-		out = append(out, bad("network", f.Fix, "%s: %s", f.What, f.Why))
-	}
-	if len(out) == 0 {
-		out = append(out, ok("network", "bridge %s, nothing is in its way", c.Network.Bridge))
-	}
-	return out
-}
-
-// Network is the network room's configuration.
-func Network(c config.Config) (network.Config, error) {
-	var cidrs []string
-	for _, s := range []string{c.Network.Subnet, c.Network.Subnet6} {
-		if s != "" {
-			cidrs = append(cidrs, s)
-		}
-	}
-	subnets, err := network.ParseSubnets(cidrs)
-	return network.Config{
-		Bridge: c.Network.Bridge, Subnets: subnets, Table: c.Network.NftTable, MTU: c.Network.MTU, NetnsDir: c.NetnsDir,
-	}, err
-}
-
 func trust(c config.Config) Result {
 	if c.Trust.Mode == "off" {
 		return Result{"trust", Note, "trust.mode is off: every image is taken unverified", "leave the key out to refuse every image"}
 	}
 	return Result{"trust", Note, "trust.mode is not set: every pull is refused", `trust.mode = "off" takes every image, unverified`}
-}
-
-// settle is how long what a living daemon makes or takes down may look like a leak.
-const settle = 2 * time.Second
-
-// Leaks is the leak check of a daemon with that configuration.
-func Leaks(ctx context.Context, c config.Config) ([]leak.Leak, error) {
-	cfg, err := Network(c)
-	if err != nil {
-		return nil, err
-	}
-	return leak.Find(ctx, leak.Options{
-		Layout: c.Layout(), CgroupRoot: c.Cgroup.Root, Network: cfg, Settle: settle,
-		Pool: leak.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
-	})
 }
 
 func word(path string) (string, error) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/runtimed/runtimed/cmd/runtimed/config"
 	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
+	"github.com/runtimed/runtimed/pkg/sandbox/network"
 )
 
 func configIn(t *testing.T) config.Config {
@@ -145,5 +146,18 @@ func TestExisting(t *testing.T) {
 	dir := t.TempDir()
 	if got := existing(dir + "/a/b/c"); got != dir {
 		t.Errorf("%s", got)
+	}
+}
+
+func TestForwardingIsTheDaemonsToTurnOn(t *testing.T) {
+	off := network.Finding{What: "net.ipv4.ip_forward is off", Why: "w", Fix: "f"}
+	if r := finding(off, false); r.Verdict != Note || r.Fix != "" {
+		t.Errorf("before the first start: %+v", r)
+	}
+	if r := finding(off, true); r.Verdict != Bad || r.Fix != "f" {
+		t.Errorf("beside a daemon: %+v", r)
+	}
+	if r := finding(network.Finding{What: "bridge x has address y", Why: "w", Fix: "f"}, false); r.Verdict != Bad {
+		t.Errorf("another finding: %+v", r)
 	}
 }
