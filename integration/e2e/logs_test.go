@@ -115,12 +115,13 @@ func TestReopenAtFullRate(t *testing.T) {
 		}
 	}
 	t.Logf("%d reopenings in %v while %d lines were written; %d parts have bytes", times, took.Round(time.Millisecond), count, busy)
+	var digits [20]byte
 	n, line := 0, []byte(nil)
 	lost := entries(t, func(text []byte) {
 		if line = append(line, text...); line[len(line)-1] != '\n' {
 			return
 		}
-		if len(line) != size || string(line[:10]) != fmt.Sprintf("%010d", n) {
+		if len(line) != size || !bytes.Equal(bytes.TrimLeft(line[:10], "0"), bytes.TrimLeft(strconv.AppendInt(digits[:0], int64(n), 10), "0")) {
 			t.Fatalf("line %d is %.40q", n, line)
 		}
 		n, line = n+1, line[:0]
