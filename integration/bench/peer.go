@@ -56,7 +56,8 @@ func (b *bench) newBundle(p pod, model, id string) (*bundle, error) {
 	if err := t.mountRoot(); err != nil {
 		return nil, fmt.Errorf("the peer's root file system: %w", err)
 	}
-	t.spec.Linux.CgroupsPath = b.groups + "/peer/" + id
+	// As deep as ours: a kubelet's parent is the same for every runtime.
+	t.spec.Linux.CgroupsPath = strings.Replace(launch.CgroupPath, "/ours/", "/peer/", 1) + "-" + id
 	t.spec.Linux.UIDMappings, t.spec.Linux.GIDMappings = nil, nil
 	for i, n := range t.spec.Linux.Namespaces {
 		if n.Type == specs.UserNamespace {

@@ -236,6 +236,7 @@ func (b *bench) measureLayers(ctx context.Context) error {
 	r.figure("2 layers, wall", "ms", one.wall)
 	r.figure("50 layers, wall", "ms", fifty.wall)
 	r.gate("ratio, one at a time", fifty.wall.over(one.wall), atMost, 1.2)
+	r.figure("ratio, one at a time, CPU", "", fifty.cpu.over(one.cpu))
 	r.figure("2 layers, 50 pods at once, median of each round", "ms", crowdFew)
 	r.figure("50 layers, 50 pods at once, median of each round", "ms", crowdMany)
 	r.gate("ratio, 50 pods at once", crowdMany.over(crowdFew), atMost, 1.2)
