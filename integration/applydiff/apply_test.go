@@ -71,7 +71,7 @@ func TestEqualsContainerd(t *testing.T) {
 	compared, layers, files, refused := 0, 0, 0, 0
 	features := map[string]int{}
 	for seed := *first; compared < *sets; seed++ {
-		if seed > *first+uint64(*sets)*4 {
+		if seed > *first+uint64(*sets)*8 {
 			t.Fatalf("too many sets are refused by archive.Apply: %d compared, %d refused", compared, refused)
 		}
 		s := &set{t: t, seed: seed, dir: t.TempDir()}
