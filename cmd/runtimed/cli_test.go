@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -134,6 +135,20 @@ func TestInterrupt(t *testing.T) {
 		syscall.Kill(os.Getpid(), syscall.SIGUSR1) // nobody's
 		syscall.Kill(os.Getpid(), syscall.SIGTERM)
 	}()
+	d.wants(143, []string{"interrupted"}, "run", "busybox")
+	if left := d.pods(); len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+
+	// The call is broken off, and the pod is made all the same.
+	d = serveFakes(t, "")
+	var once sync.Once
+	d.runtime.Hook = func(ctx context.Context, m string) error {
+		if m == "RunSandbox" {
+			once.Do(func() { syscall.Kill(os.Getpid(), syscall.SIGTERM); <-ctx.Done() })
+		}
+		return nil
+	}
 	d.wants(143, []string{"interrupted"}, "run", "busybox")
 	if left := d.pods(); len(left) != 0 {
 		t.Errorf("left %v", left)

@@ -99,6 +99,8 @@ type runner struct {
 	stderr io.Writer
 
 	pod, container string // ids, as they come to be
+	// unsure is the pod that was asked for when the call was broken off: it may be there.
+	unsure *v1.PodSandboxConfig
 }
 
 func (r *runner) say(format string, args ...any) {
@@ -148,6 +150,9 @@ func (r *runner) make(ctx context.Context, pod *v1.PodSandboxConfig, container *
 		return err
 	}
 	sandbox, err := c.Runtime.RunPodSandbox(ctx, &v1.RunPodSandboxRequest{Config: pod})
+	if ctx.Err() != nil {
+		r.unsure = pod
+	}
 	if err != nil {
 		return c.Explain(asked, err)
 	}
@@ -204,11 +209,20 @@ func (r *runner) removeOnExit(ctx context.Context) error {
 
 // undo removes the pod, if there is one, also when the user has lost patience already.
 func (r *runner) undo() {
-	if r.pod == "" {
+	if r.pod == "" && r.unsure == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), undoTime)
 	defer cancel()
+	if r.pod == "" {
+		// Asked for once more, it is the one that was made, or it is made now: the daemon gives up what was broken off
+		// behind its caller's back, and may have been done with it. Only its id tells that nothing of it stays.
+		again, err := r.client.Runtime.RunPodSandbox(ctx, &v1.RunPodSandboxRequest{Config: r.unsure})
+		if err != nil {
+			return // then it cannot be made, and what cannot be made is undone
+		}
+		r.pod = again.PodSandboxId
+	}
 	if _, err := r.client.Runtime.RemovePodSandbox(ctx, &v1.RemovePodSandboxRequest{PodSandboxId: r.pod}); err != nil {
 		r.say("%v; remove it with: runtimed rm -f %s", r.client.Explain("removal of the pod", err), client.Short(r.pod))
 	}
