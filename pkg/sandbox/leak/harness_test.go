@@ -102,7 +102,7 @@ func newWorld(t *testing.T) *world {
 		if err := w.o.Cgroups.Remove(context.Background(), w.o.CgroupRoot); err != nil {
 			t.Errorf("groups of the test: %v", err)
 		}
-		exec.Command("umount", "-R", "-l", w.o.Layout.Run).Run()
+		exec.Command("umount", "-R", "-l", dir+"/run").Run()
 		os.RemoveAll(dir)
 	})
 	return w
