@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -34,9 +35,9 @@ func (b *bench) accounting(group string) string {
 	return filepath.Join("/sys/fs/cgroup/cpuacct", b.groups, group)
 }
 
-// inGroup runs start on a thread of the group, so that what it forks is counted there from the first instruction. On v1
-// the thread moves, and ends with the function; v2 moves whole processes, so there it is the bench that goes and comes
-// back.
+// inGroup runs start on a thread of the group, so that what it forks is counted there from the first instruction, and
+// that on a busy machine ours and the peers get equal shares. On v1 the thread moves, and ends with the function; v2 moves
+// whole processes, so there it is the bench that goes and comes back.
 func (b *bench) inGroup(group string, start func() error) error {
 	dir := b.accounting(group)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -53,10 +54,16 @@ func (b *bench) inGroup(group string, start func() error) error {
 		defer os.WriteFile(filepath.Join(home, "cgroup.procs"), []byte("0"), 0)
 		return start()
 	}
+	shares := filepath.Join("/sys/fs/cgroup/cpu", b.groups, group)
+	if err := os.MkdirAll(shares, 0o755); err != nil {
+		return err
+	}
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // never unlocked: the thread ends here
-		err := os.WriteFile(filepath.Join(dir, "tasks"), []byte("0"), 0)
+		err := errors.Join(
+			os.WriteFile(filepath.Join(dir, "tasks"), []byte("0"), 0),
+			os.WriteFile(filepath.Join(shares, "tasks"), []byte("0"), 0))
 		if err == nil {
 			err = start()
 		}

@@ -118,10 +118,14 @@ func (b *bench) logConmon(peer *bundle, line int) (flow, error) {
 			return flow{}, err
 		}
 	}
-	out, err := exec.Command("conmon", "--cid", peer.id, "--cuuid", peer.id, "--name", peer.id, "--bundle", peer.dir,
-		"--runtime", runc, "--runtime-arg", "--root="+peer.state, "--log-path", in("log"), "--container-pidfile", in("pid"),
-		"--conmon-pidfile", in("conmon.pid"), "--exit-dir", in("exits"), "--persist-dir", in("persist"),
-		"--socket-dir-path", in("sockets"), "--log-level", "error", "--no-sync-log").CombinedOutput()
+	var out []byte
+	err = b.inGroup("peer", func() (err error) {
+		out, err = exec.Command("conmon", "--cid", peer.id, "--cuuid", peer.id, "--name", peer.id, "--bundle", peer.dir,
+			"--runtime", runc, "--runtime-arg", "--root="+peer.state, "--log-path", in("log"), "--container-pidfile", in("pid"),
+			"--conmon-pidfile", in("conmon.pid"), "--exit-dir", in("exits"), "--persist-dir", in("persist"),
+			"--socket-dir-path", in("sockets"), "--log-level", "error", "--no-sync-log").CombinedOutput()
+		return err
+	})
 	if err != nil {
 		return flow{}, fmt.Errorf("%w: %s", err, out)
 	}

@@ -15,7 +15,7 @@ import (
 
 const (
 	startRounds = 30
-	layerRounds = 20
+	layerRounds = 30
 	crowd       = 50 // pods that start at once
 	crowdRounds = 3
 )

@@ -33,7 +33,7 @@ func (b *bench) measureUnpack(ctx context.Context) error {
 	}
 	url := b.registry.URL + "/v2/bench/large/blobs/" + built.Layers[0]
 	var ours, oursCPU, theirs, theirsCPU, fetch series
-	for round := range unpackRounds + 1 {
+	for range unpackRounds {
 		wall, cpu, err := b.pullLarge(ctx)
 		if err != nil {
 			return err
@@ -42,10 +42,8 @@ func (b *bench) measureUnpack(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if round > 0 {
-			ours, oursCPU = append(ours, wall), append(oursCPU, cpu)
-			theirs, theirsCPU, fetch = append(theirs, tar.wall), append(theirsCPU, tar.cpu), append(fetch, tar.fetch)
-		}
+		ours, oursCPU = append(ours, wall), append(oursCPU, cpu)
+		theirs, theirsCPU, fetch = append(theirs, tar.wall), append(theirsCPU, tar.cpu), append(fetch, tar.fetch)
 	}
 	r := b.report
 	r.section(fmt.Sprintf("unpack: one gzip layer of %d MB in %d MB", size/1e6, len(built.Blobs[built.Layers[0]])/1e6))
