@@ -163,7 +163,7 @@ want "^$cpu\$"
 want '^64$'
 
 chapter "Its log, as it grows"
-expect=124 show "timeout 1 crictl logs -f --tail 1 $ctr"
+expect=124 show "timeout 2 crictl logs -f --tail 1 $ctr"
 want 'tick'
 [ "$(grep -c tick $out)" -ge 3 ] || fail "the log does not grow"
 show "tail -n 2 logs/shell.log"
@@ -181,6 +181,7 @@ ticks=$(grep -c tick logs/shell.log)
 sleep 2
 [ "$(grep -c tick logs/shell.log)" -gt "$ticks" ] || fail "the container stopped writing its log"
 start_daemon
+until_true "crictl ps -a | grep 'Exited.*errand' >/dev/null"
 show "crictl ps -a"
 want 'Running +shell'
 want 'Exited +errand'
