@@ -122,12 +122,12 @@ func TestStoppedShim(t *testing.T) {
 	t.Cleanup(func() { unix.Kill(monitor, unix.SIGCONT) })
 	const limit = 2 * time.Second
 	calls := func() {
-		within(t, limit/4, "ListContainers", func() {
+		within(t, limit/2, "ListContainers", func() {
 			if _, err := d.Conn().Runtime.ListContainers(daemontest.Ctx(t), &v1.ListContainersRequest{}); err != nil {
 				t.Error(err)
 			}
 		})
-		within(t, limit/4, "ContainerStatus", func() {
+		within(t, limit/2, "ContainerStatus", func() {
 			if s := d.Status(id); s.State != v1.ContainerState_CONTAINER_RUNNING {
 				t.Errorf("status %v", s)
 			}
