@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,7 @@ const (
 	startRounds = 30
 	layerRounds = 30
 	crowd       = 50 // pods that start at once
-	crowdRounds = 3
+	crowdRounds = 4
 )
 
 // begun is one start.
@@ -219,11 +220,16 @@ func (b *bench) measureLayers(ctx context.Context) error {
 		return err
 	}
 	var crowdFew, crowdMany series
-	for range crowdRounds {
-		for _, side := range []struct {
-			image string
-			to    *series
-		}{{few, &crowdFew}, {many, &crowdMany}} {
+	type side struct {
+		image string
+		to    *series
+	}
+	for round := range crowdRounds {
+		sides := []side{{few, &crowdFew}, {many, &crowdMany}}
+		if round%2 == 1 {
+			slices.Reverse(sides) // who comes second meets what the first has left to the kernel to clean up
+		}
+		for _, side := range sides {
 			took, err := b.startCrowd(ctx, side.image)
 			if err != nil {
 				return err
