@@ -133,7 +133,12 @@ func TestInitExecutesASealedCopy(t *testing.T) {
 	c.write(fault{Flow: "creator", Step: "leave", Phase: step.Doing, Do: "stop"})
 	result := make(chan error, 1)
 	go func() { result <- c.start(t.Context()) }()
-	h.await("the creator to stop behind the start", func() bool { return c.shim.PID != 0 && stopped(c.shim.PID) })
+	var shim int // as the lock names it: what start remembers is not this goroutine's to read yet
+	h.await("the creator to stop behind the start", func() bool {
+		pid, alive := h.launcher.Alive(h.layout, c.pod.id, c.id)
+		shim = pid
+		return alive && stopped(pid)
+	})
 	for _, pid := range groupPids(c.launch.CgroupPath) {
 		exe := fmt.Sprintf("/proc/%d/exe", pid)
 		if fd, err := unix.Open(exe, unix.O_WRONLY|unix.O_CLOEXEC, 0); err == nil {
@@ -154,7 +159,7 @@ func TestInitExecutesASealedCopy(t *testing.T) {
 			t.Errorf("%s is on a file system of type %x with flags %x", exe, fs.Type, fs.Flags)
 		}
 	}
-	must(t, unix.Kill(c.shim.PID, unix.SIGCONT))
+	must(t, unix.Kill(shim, unix.SIGCONT))
 	must(t, <-result)
 	c.output(0)
 }

@@ -3,6 +3,7 @@ package supervise_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -122,6 +123,10 @@ func TestStoppedMonitor(t *testing.T) {
 	b := start(t, plan{Script: "read x", Stdin: true})
 	c := shim.Client{Socket: b.socket}
 	b.cmd.Process.Signal(syscall.SIGSTOP)
+	eventually(t, "it is stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", b.cmd.Process.Pid))
+		return err == nil && strings.Contains(string(stat), ") T ")
+	})
 	begin := time.Now()
 	err := c.Ping(context.Background())
 	if !errors.Is(err, context.DeadlineExceeded) {
