@@ -96,8 +96,8 @@ func TestEqualsContainerd(t *testing.T) {
 		list = append(list, fmt.Sprintf("%s %d", f, n))
 	}
 	sort.Strings(list)
-	t.Logf("compared %d sets of %d layers with %d files; %d more sets are refused by archive.Apply, by us as well or for a reason "+
-		"that cmd/unpack/untar names; layers with: %s", compared, layers, files, refused, strings.Join(list, ", "))
+	t.Logf("compared %d sets of %d layers with %d files; %d more sets are refused by archive.Apply and by us; "+
+		"layers with: %s", compared, layers, files, refused, strings.Join(list, ", "))
 	for _, f := range []string{"whiteout", "own whiteout", "opaque", "late opaque", "hard link", "lower link", "symlink", "through",
 		"xattr", "device", "sparse", "implied", "gzip", "zstd", "none"} {
 		if features[f] < 20 {
@@ -123,22 +123,16 @@ func (s *set) run() bool {
 	os.Mkdir(theirs, 0o755)
 	for i := range 2 + r.IntN(4) {
 		a := generate(r, theirs)
-		if _, err := containerd.Apply(context.Background(), theirs, bytes.NewReader(a.raw)); err != nil {
+		s.layers = append(s.layers, a)
+		_, refused := containerd.Apply(context.Background(), theirs, bytes.NewReader(a.raw))
+		target := filepath.Join(s.dir, fmt.Sprint(i))
+		err := s.unpack(a, target)
+		if refused != nil {
+			if err == nil && !atTheEnd(refused) {
+				s.fail("layer %d: we take it, archive.Apply does not: %v", i, refused)
+			}
 			return false
 		}
-		s.layers = append(s.layers, a)
-		target := filepath.Join(s.dir, fmt.Sprint(i))
-		os.Mkdir(target, 0o700)
-		blob := filepath.Join(s.dir, "blob")
-		os.WriteFile(blob, a.blob, 0o600)
-		f, err := os.Open(blob)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		_, err = layer.Worker{Path: worker}.Unpack(context.Background(), layer.Request{
-			Blob: f, Compression: a.compression, DiffID: a.diffID(), Target: target, Parents: s.ours,
-		})
-		f.Close()
 		if err != nil {
 			s.fail("layer %d: archive.Apply takes it, we do not: %v", i, err)
 			return true
@@ -150,6 +144,27 @@ func (s *set) run() bool {
 		}
 	}
 	return true
+}
+
+// atTheEnd tells an error of archive.Apply's last pass, which sets the times of directories by the names of their entries:
+// what has such a name by now may be gone, or no directory. That is no reason for us.
+func atTheEnd(err error) bool {
+	return strings.Contains(err.Error(), "failed call to UtimesNanoAt") || strings.HasPrefix(err.Error(), "lstat ")
+}
+
+func (s *set) unpack(a archive, target string) error {
+	os.Mkdir(target, 0o700)
+	blob := filepath.Join(s.dir, "blob")
+	os.WriteFile(blob, a.blob, 0o600)
+	f, err := os.Open(blob)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer f.Close()
+	_, err = layer.Worker{Path: worker}.Unpack(context.Background(), layer.Request{
+		Blob: f, Compression: a.compression, DiffID: a.diffID(), Target: target, Parents: s.ours,
+	})
+	return err
 }
 
 func (s *set) compare(theirs string) {

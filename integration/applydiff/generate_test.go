@@ -40,7 +40,7 @@ type generator struct {
 
 	dirs     map[string]bool // with an entry in this layer: neither removed nor replaced
 	files    []string        // regular files of this layer
-	links    map[string]bool // symbolic links of this layer
+	state    map[string]byte // what this layer made of paths, see kind; 'w' is gone
 	touched  map[string]bool // directories that an entry is in
 	linked   bool            // a name went through a link: paths are not what they look like
 	below    []string        // paths of the tree
@@ -52,7 +52,7 @@ type generator struct {
 var names = []string{"a", "b", "c", "dir", "etc", "bin", "lib", "very long name with spaces", "ü", "x.conf", "\xff\xfe", "-"}
 
 func generate(r *rand.Rand, tree string) archive {
-	g := &generator{Rand: r, tree: tree, dirs: map[string]bool{}, touched: map[string]bool{}, links: map[string]bool{}}
+	g := &generator{Rand: r, tree: tree, dirs: map[string]bool{}, touched: map[string]bool{}, state: map[string]byte{}}
 	g.features = map[string]bool{}
 	g.w = tar.NewWriter(&g.buf)
 	g.look()
@@ -146,11 +146,12 @@ func (g *generator) free(path string) bool {
 	return true
 }
 
-// canonical is a path without the links of the tree; not ok where links of this layer make it uncertain.
+// canonical is a path without the links of the tree; not ok where links of this layer make it uncertain, or where what
+// leads to it is no directory.
 func (g *generator) canonical(path string) (string, bool) {
 	dir, base := filepath.Split(path)
 	for prefix := strings.Trim(dir, "/"); prefix != "" && prefix != "."; prefix = filepath.Dir(prefix) {
-		if g.links[prefix] {
+		if k := g.state[prefix]; k != 0 && k != 'd' && k != 'D' {
 			return "", false
 		}
 	}
@@ -159,12 +160,78 @@ func (g *generator) canonical(path string) (string, bool) {
 		return "", false
 	}
 	at = strings.TrimPrefix(strings.TrimPrefix(at, g.tree)+"/"+base, "/")
-	for prefix := at; prefix != "."; prefix = filepath.Dir(prefix) {
-		if prefix != at && g.links[prefix] {
+	for prefix := filepath.Dir(at); prefix != "."; prefix = filepath.Dir(prefix) {
+		if k := g.kind(prefix); k != 0 && k != 'd' && k != 'D' {
 			return "", false
 		}
 	}
 	return at, true
+}
+
+// kind is what a path without links is by now: 'd' a directory, 'D' one that hides what was below, 'f' a regular file,
+// 'o' anything else, 0 nothing.
+func (g *generator) kind(path string) byte {
+	hidden, at := false, ""
+	for part := range strings.SplitSeq(path, "/") {
+		at = strings.TrimPrefix(at+"/"+part, "/")
+		k, own := g.state[at]
+		switch {
+		case own:
+			hidden = hidden || k == 'D'
+		case hidden:
+			k = 0
+		default:
+			k = lkind(g.tree + "/" + at)
+		}
+		if k == 'w' {
+			k = 0
+		}
+		if at == path || k != 'd' && k != 'D' {
+			if at != path {
+				return 0
+			}
+			return k
+		}
+	}
+	return 0
+}
+
+func lkind(path string) byte {
+	fi, err := os.Lstat(path)
+	switch {
+	case err != nil:
+		return 0
+	case fi.IsDir():
+		return 'd'
+	case fi.Mode().IsRegular():
+		return 'f'
+	}
+	return 'o'
+}
+
+// set notes what a path is from now on, and that its parents are directories.
+func (g *generator) set(path string, kind byte) {
+	at, ok := g.canonical(path)
+	if !ok {
+		return
+	}
+	for dir := filepath.Dir(at); dir != "."; dir = filepath.Dir(dir) {
+		if k := g.kind(dir); k == 0 {
+			g.state[dir] = 'D' // what may have been there is gone
+		}
+	}
+	if kind == 'd' && g.kind(at) == 'd' {
+		return
+	}
+	if kind == 'd' {
+		kind = 'D'
+	}
+	g.state[at] = kind
+	for p := range g.state {
+		if kind != 'D' && strings.HasPrefix(p, at+"/") {
+			delete(g.state, p)
+		}
+	}
 }
 
 func (g *generator) one() {
@@ -259,6 +326,7 @@ func (g *generator) directory() {
 	}
 	g.add(g.header(tar.TypeDir, name+"/"))
 	g.dirs[at] = true
+	g.set(at, 'd')
 }
 
 func (g *generator) file(name string) {
@@ -274,6 +342,7 @@ func (g *generator) file(name string) {
 	}
 	g.addData(g.header(tar.TypeReg, name), data)
 	g.files = append(g.files, name)
+	g.set(name, 'f')
 }
 
 // through writes through a link of the tree to a directory.
@@ -302,11 +371,8 @@ func (g *generator) symlink() {
 		h.Linkname = "/a"
 	}
 	g.features["symlink"] = true
-	g.links[name] = true
-	if at, ok := g.canonical(name); ok {
-		g.links[at] = true
-	}
 	g.add(h)
+	g.set(name, 'o')
 }
 
 func (g *generator) hardlink() {
@@ -316,13 +382,16 @@ func (g *generator) hardlink() {
 		target = low
 		g.features["lower link"] = true
 	}
-	if target == "" || !g.free(name) || target == name || strings.HasPrefix(target, name+"/") {
+	to, ok := g.canonical(target)
+	at, _ := g.canonical(name)
+	if target == "" || !ok || !g.free(name) || g.kind(to) != 'f' || to == at || strings.HasPrefix(to, at+"/") || strings.HasPrefix(target, name+"/") {
 		return
 	}
 	h := g.header(tar.TypeLink, name)
 	h.Linkname = target
 	g.features["hard link"] = true
 	g.add(h)
+	g.set(name, 'f')
 }
 
 func (g *generator) whiteout() {
@@ -340,6 +409,7 @@ func (g *generator) whiteout() {
 	dir, base := filepath.Split(name)
 	g.features["whiteout"] = true
 	g.add(&tar.Header{Typeflag: tar.TypeReg, Name: dir + ".wh." + base, Mode: 0o600})
+	g.set(name, 'w')
 	if g.IntN(12) == 0 {
 		g.add(&tar.Header{Typeflag: tar.TypeReg, Name: dir + ".wh..wh.aufs", Mode: 0o600})
 	}
@@ -366,7 +436,16 @@ func (g *generator) opaque() {
 	if g.touched[dir] {
 		g.features["late opaque"] = true
 	}
+	if k := g.kind(dir); dir != "" && k != 0 && k != 'd' && k != 'D' {
+		return
+	}
 	g.add(&tar.Header{Typeflag: tar.TypeReg, Name: strings.TrimPrefix(dir+"/.wh..wh..opq", "/"), Mode: 0o600})
+	g.set(dir+"/.", 'd')
+	for _, low := range g.below {
+		if _, own := g.state[low]; !own && (dir == "" || strings.HasPrefix(low, dir+"/")) {
+			g.state[low] = 'w'
+		}
+	}
 }
 
 func (g *generator) node() {
@@ -382,6 +461,7 @@ func (g *generator) node() {
 	}
 	g.features["device"] = true
 	g.add(h)
+	g.set(name, 'o')
 }
 
 // sparse adds an entry that GNU tar made.
@@ -395,6 +475,7 @@ func (g *generator) sparse() {
 	g.entries = append(g.entries, "sparse "+name)
 	g.files = append(g.files, name)
 	g.features["sparse"] = true
+	g.set(name, 'f')
 }
 
 func (g *generator) compress() {

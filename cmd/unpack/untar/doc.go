@@ -18,6 +18,8 @@
 //   - Names with a directory ".wh.…" in them are refused, and with ".wh..wh.…" (AUFS' own bookkeeping) left out.
 //   - A hard link to a file of a lower layer that has other names there is a copy, as overlayfs makes one; the other names
 //     stay as they were.
+//   - The target of a hard link is looked up before what has the link's name is removed: a target by way of the very
+//     symbolic link that the hard link replaces is found.
 //   - Bytes that are not zero behind the end of the archive are refused: one reader would see them and another not.
 //
 // The life of an unpacking: Apply opens a stream (decompress, count, hash, in goroutines of their own), reads entries into

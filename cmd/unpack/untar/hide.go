@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -56,10 +57,16 @@ func (t *tree) hideBelow(d *dir) error {
 	d.lower = rootfs.Dir{}
 	t.forget()
 	prefix := d.path + "/"
-	for name, ino := range t.copied {
-		if d.path != "" && !strings.HasPrefix(name, prefix) {
-			continue
+	var copies []string
+	for name := range t.copied {
+		if d.path == "" || strings.HasPrefix(name, prefix) {
+			copies = append(copies, name)
 		}
+	}
+	// What is in a directory before the directory.
+	slices.SortFunc(copies, func(a, b string) int { return strings.Compare(b, a) })
+	for _, name := range copies {
+		ino := t.copied[name]
 		delete(t.copied, name)
 		if err := t.removeCopy(name, ino); err != nil {
 			return err
@@ -68,7 +75,7 @@ func (t *tree) hideBelow(d *dir) error {
 	return nil
 }
 
-// removeCopy removes the name of a copied file, unless something else has it by now.
+// removeCopy removes a copied file or directory, unless something else has its name by now, or is in it.
 func (t *tree) removeCopy(name string, ino uint64) error {
 	at, base, err := t.parent(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -78,10 +85,21 @@ func (t *tree) removeCopy(name string, ino uint64) error {
 		return err
 	}
 	defer unix.Close(at)
-	if st, err := statAt(at, base); err != nil || st.Ino != ino {
+	st, err := statAt(at, base)
+	if err != nil || st.Ino != ino {
 		return nil
 	}
-	return kernel("remove", name, unix.Unlinkat(at, base, 0))
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return kernel("remove", name, unix.Unlinkat(at, base, 0))
+	}
+	err = unix.Unlinkat(at, base, unix.AT_REMOVEDIR)
+	if err == nil {
+		delete(t.opaque, ino)
+	}
+	if err == unix.ENOTEMPTY {
+		return nil
+	}
+	return kernel("remove", name, err)
 }
 
 // parent opens the directory of a path without links in the target.

@@ -43,7 +43,8 @@ type tree struct {
 	// opaque are the target's directories through which nothing of the lower layers shows although there is something,
 	// by inode number; the value is their path.
 	opaque map[uint64]string
-	// copied are files that are in the target only because a hard link of this layer needed them, by path.
+	// copied is what is in the target without an entry of this layer, by path: directories that lead to an entry, and files
+	// that a hard link needed.
 	copied map[string]uint64
 
 	times   *times
@@ -231,6 +232,9 @@ func (t *tree) stepBelow(at *dir, name string, make bool) (*dir, string, error) 
 		d, _, err := t.mkdir(at, name)
 		if err == nil {
 			err = t.copyDir(d, node)
+		}
+		if err == nil && len(t.copied) < maxCopied {
+			t.copied[full] = d.ino
 		}
 		return d, "", err
 	case node.Type() == unix.S_IFLNK:
