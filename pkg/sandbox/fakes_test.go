@@ -35,6 +35,7 @@ type fakeShim struct {
 	cmd    *exec.Cmd
 	dir    string
 	cgroup string
+	ending bool
 	died   bool
 }
 
@@ -172,13 +173,17 @@ func (f fakeCgroups) Find(_ context.Context, name string) ([]string, error) {
 func (w *world) exit(cid string, code int) {
 	w.mu.Lock()
 	s := w.shims[cid]
-	if s == nil || s.died {
+	if s == nil || s.died || s.ending {
 		w.mu.Unlock()
 		return
 	}
+	s.ending = true
+	w.mu.Unlock()
+	// Like a shim, it holds its lock until the exit is stated.
+	state.WriteOnce(s.dir, spec.ExitFile, spec.Exit{Version: 1, FinishedAt: 1, Code: code})
+	w.mu.Lock()
 	s.died = true
 	w.mu.Unlock()
-	state.WriteOnce(s.dir, spec.ExitFile, spec.Exit{Version: 1, FinishedAt: 1, Code: code})
 	s.cmd.Process.Kill()
 	s.cmd.Wait()
 }
