@@ -107,7 +107,7 @@ func (r *Runtime) podCgroup(parent, id string) string {
 func (r *Runtime) register(p *pod) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err := r.reserveRange(p); err != nil {
+	if err := r.reserveIDs(p); err != nil {
 		return err
 	}
 	r.pods[p.spec.ID] = p
@@ -120,7 +120,6 @@ func (r *Runtime) forget(p *pod) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.pods, p.spec.ID)
-	delete(r.ranges, p.spec.ID)
 	if key := p.spec.Request.Metadata.Key(); r.podKeys[key] == p.spec.ID {
 		delete(r.podKeys, key)
 	}

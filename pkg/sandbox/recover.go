@@ -12,7 +12,6 @@ import (
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/state"
-	"github.com/runtimed/runtimed/pkg/security/idmap"
 )
 
 // startingGrace is how long a creator that outlived its daemon may take to let its program go.
@@ -59,9 +58,6 @@ func (r *Runtime) remember(rec state.SandboxRecord) *pod {
 	r.mu.Lock()
 	r.pods[p.spec.ID] = p
 	r.podKeys[p.spec.Request.Metadata.Key()] = p.spec.ID
-	if rng, ok := poolRange(r.Pool, p.spec.Profile); ok {
-		r.ranges[p.spec.ID] = rng
-	}
 	r.mu.Unlock()
 	for _, rc := range rec.Containers {
 		c := newContainer(p, rc.Spec)
@@ -266,31 +262,4 @@ func (r *Runtime) removeStrays(ctx context.Context) {
 			r.Log.Error("namespaces of a sandbox without a record are still pinned", "sandbox", e.Name(), "error", err)
 		}
 	}
-}
-
-// reserveRange gives the pod a range of its own where it needs one. The caller holds r.mu.
-func (r *Runtime) reserveRange(p *pod) error {
-	if !p.spec.Profile.UserNamespace || len(p.spec.Profile.UIDs) > 0 {
-		return nil
-	}
-	taken := make([]idmap.Range, 0, len(r.ranges))
-	for _, rng := range r.ranges {
-		taken = append(taken, rng)
-	}
-	rng, err := r.Pool.Allocate(taken)
-	if err != nil {
-		return err
-	}
-	r.ranges[p.spec.ID] = rng
-	m := []spec.IDMapping{{ContainerID: 0, HostID: rng.Start, Size: rng.Size}}
-	p.spec.Profile.UIDs, p.spec.Profile.GIDs = m, m
-	return nil
-}
-
-// poolRange is the range of the node's pool that a recorded profile holds.
-func poolRange(pool idmap.Pool, s spec.SandboxProfile) (idmap.Range, bool) {
-	if len(s.UIDs) != 1 || !pool.Holds(s.UIDs[0].HostID) {
-		return idmap.Range{}, false
-	}
-	return idmap.Range{Start: s.UIDs[0].HostID, Size: s.UIDs[0].Size}, true
 }

@@ -58,10 +58,9 @@ type Runtime struct {
 	cancel     context.CancelFunc
 
 	mu         sync.Mutex
-	pods       map[string]*pod        // by sandbox id
-	podKeys    map[string]string      // spec.Metadata.Key → sandbox id
-	containers map[string]*container  // by container id
-	ranges     map[string]idmap.Range // by sandbox id: from before the record to after its removal
+	pods       map[string]*pod       // by sandbox id
+	podKeys    map[string]string     // spec.Metadata.Key → sandbox id
+	containers map[string]*container // by container id
 }
 
 // New checks the directories. Nothing runs before Recover.
@@ -83,7 +82,7 @@ func New(o Options) (*Runtime, error) {
 		Options: o, store: store, bootID: boot,
 		quit: quit, cancel: cancel,
 		pods: map[string]*pod{}, podKeys: map[string]string{},
-		containers: map[string]*container{}, ranges: map[string]idmap.Range{},
+		containers: map[string]*container{},
 	}, nil
 }
 

@@ -74,8 +74,8 @@ func TestEachStepThatFailsLeavesNothing(t *testing.T) {
 			if left := append(w.left(), records(t, r)...); len(left) > 0 {
 				t.Errorf("left behind: %v", left)
 			}
-			if pods, _ := r.Sandboxes(t.Context(), spec.SandboxFilter{}); len(pods) != 0 || len(r.ranges) != 0 || len(r.podKeys) != 0 {
-				t.Errorf("still known: %v %v %v", pods, r.ranges, r.podKeys)
+			if pods, _ := r.Sandboxes(t.Context(), spec.SandboxFilter{}); len(pods) != 0 || len(r.pods) != 0 || len(r.podKeys) != 0 {
+				t.Errorf("still known: %v %v %v", pods, r.pods, r.podKeys)
 			}
 		})
 	}

@@ -14,7 +14,8 @@ type Range struct{ Start, Size uint32 }
 
 func (r Range) end() uint64 { return uint64(r.Start) + uint64(r.Size) }
 
-func (r Range) overlaps(o Range) bool {
+// Overlaps tells whether an id is in both.
+func (r Range) Overlaps(o Range) bool {
 	return uint64(r.Start) < o.end() && uint64(o.Start) < r.end()
 }
 
@@ -50,7 +51,7 @@ func (p Pool) Allocate(taken []Range) (Range, error) {
 	}
 	slots := make(map[uint64]bool, len(taken))
 	for _, t := range taken {
-		if t.Size == 0 || !t.overlaps(Range{p.Start, 1}) && t.end() <= uint64(p.Start) {
+		if t.Size == 0 || !t.Overlaps(Range{p.Start, 1}) && t.end() <= uint64(p.Start) {
 			continue
 		}
 		first := (max(uint64(t.Start), uint64(p.Start)) - uint64(p.Start)) / uint64(p.Size)
@@ -92,7 +93,7 @@ func CheckMaps(what string, maps []spec.IDMapping) error {
 			return spec.Invalidf("line %d of the %s map maps to the node's id 0: ask for the node's user namespace instead", i, what)
 		}
 		for _, o := range maps[:i] {
-			if inside.overlaps(Range{o.ContainerID, o.Size}) || outside.overlaps(Range{o.HostID, o.Size}) {
+			if inside.Overlaps(Range{o.ContainerID, o.Size}) || outside.Overlaps(Range{o.HostID, o.Size}) {
 				return spec.Invalidf("line %d of the %s map (%d %d %d) overlaps an earlier one", i, what, m.ContainerID, m.HostID, m.Size)
 			}
 		}

@@ -65,7 +65,7 @@ func TestAllocateProperty(t *testing.T) {
 			continue
 		}
 		for _, o := range taken {
-			if o.Size > 0 && r.overlaps(o) {
+			if o.Size > 0 && r.Overlaps(o) {
 				t.Fatalf("seed %d: %v overlaps %v", seed, r, o)
 			}
 		}
