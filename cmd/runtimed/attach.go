@@ -42,6 +42,7 @@ func catch(ctx context.Context, r *runner) *signals {
 	s.making, s.giveUp = context.WithCancelCause(ctx)
 	s.watch, s.leave = context.WithCancelCause(ctx)
 	signal.Notify(s.in, passed...)
+	signal.Ignore(syscall.SIGPIPE) // a write to a pipe that nobody reads fails instead: attach ends the container then
 	go func() {
 		for sig := range s.in {
 			s.take(sig.(syscall.Signal))
@@ -52,6 +53,7 @@ func catch(ctx context.Context, r *runner) *signals {
 
 func (s *signals) end() {
 	signal.Stop(s.in)
+	signal.Reset(syscall.SIGPIPE)
 	close(s.in)
 	s.giveUp(nil)
 	s.leave(nil)
@@ -123,7 +125,13 @@ func (r *runner) attach(s *signals) error {
 	// reads its log must have hold of it before.
 	w := watchEnd(ctx, r)
 	read, opened := make(chan error, 1), make(chan struct{})
-	go func() { read <- r.follow(ctx, st.GetStatus().GetLogPath(), w.ended, func() { close(opened) }) }()
+	go func() {
+		err := r.follow(ctx, st.GetStatus().GetLogPath(), w.ended, func() { close(opened) })
+		if errors.Is(err, syscall.EPIPE) {
+			r.send(ctx, syscall.SIGKILL) // as SIGPIPE would end the program, were it in the pipeline itself
+		}
+		read <- err
+	}()
 	select {
 	case <-opened:
 	case <-w.ended:
@@ -205,6 +213,10 @@ func (r *runner) finish(s *signals, end *controlpb.WaitResponse, err, logErr err
 	}
 	if err != nil {
 		return r.client.Explain("wait for the container's end", err)
+	}
+	if errors.Is(logErr, syscall.EPIPE) {
+		r.release()
+		return &client.Exit{Code: 128 + int(syscall.SIGPIPE)}
 	}
 	if logErr != nil {
 		r.say("the container's output could not be read to its end: %v", logErr)

@@ -36,8 +36,9 @@ func runCommand(g *globals) *cobra.Command {
 
 In the foreground the container's output is printed as it comes, SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1 and SIGUSR2
 are passed on to it, and its exit code is this program's. A second Ctrl-C stops the container as ` + "`runtimed stop`" + ` does, a
-third kills it, a fourth leaves it alone. Exit codes: 125 runtimed itself failed, 126 the command cannot be executed,
-127 it is not there, 128+n it was ended by signal n.`,
+third kills it, a fourth leaves it alone. When nobody reads its output any more it is killed, as a program in that
+pipeline would be. Exit codes: 125 runtimed itself failed, 126 the command cannot be executed, 127 it is not there,
+128+n it was ended by signal n.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := f.request
