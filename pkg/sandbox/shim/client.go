@@ -58,23 +58,12 @@ func (c Client) Stats(ctx context.Context) (monitor.Counters, error) {
 func (c Client) ask(ctx context.Context, r monitor.Request) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
-	for {
-		text, err := c.exchange(ctx, r)
-		switch {
-		case err == nil:
-			return text, nil
-		case !busy(err) || !sleep(ctx, busyPause):
-			return "", explain(ctx, r.Verb, err)
-		}
+	text, err := c.exchange(ctx, r)
+	if err != nil {
+		return "", explain(ctx, r.Verb, err)
 	}
+	return text, nil
 }
-
-// busyPause is how long a monitor is left alone that has hung up.
-const busyPause = 5 * time.Millisecond
-
-// busy tells of a connection that was closed before its request was read: the monitor takes a few at a time. One that has
-// left refuses the next connection.
-func busy(err error) bool { return errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) }
 
 // sleep is false when ctx ends first.
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -117,35 +117,6 @@ func TestGone(t *testing.T) {
 	}
 }
 
-// TestBusy: a monitor hangs up on whoever comes while it has its hands full. The call is made again.
-func TestBusy(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := net.Listen("unixpacket", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for range 5 {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			c.Close()
-		}
-		c, err := l.Accept()
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		c.Read(make([]byte, monitor.PacketMax))
-		c.Write([]byte("1 ok"))
-	}()
-	if err := (Client{Socket: path}).Ping(context.Background()); err != nil {
-		t.Error(err)
-	}
-}
-
 // A stopped monitor accepts nothing: each call ends in time, also when the socket's queue is full.
 func TestDeadline(t *testing.T) {
 	c := peer(t, nil)

@@ -1,32 +1,33 @@
 package supervise
 
 import (
+	"slices"
 	"syscall"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/monitor"
 )
 
-// accept takes one connection. Only root may ask. Another user's connection is closed without a word, and so is one
-// beyond connMax, which its client reports.
+// accept takes one connection. Only root may ask; another user's is closed without a word. With connMax of them, further
+// ones stay in the kernel's queue until one is over: a connection that is closed unread looks to its client like a monitor
+// that has died.
 func (s *supervisor) accept() {
 	fd, uid, err := accept(s.listen)
 	if err != nil {
 		return
 	}
-	if uid != 0 {
+	free := slices.Index(s.conns[:], -1)
+	if uid != 0 || free < 0 || s.add(fd, syscall.EPOLLIN) != nil {
 		syscall.Close(fd)
 		return
 	}
-	for i := range s.conns {
-		if s.conns[i] < 0 {
-			if s.add(fd, syscall.EPOLLIN) != nil {
-				break
-			}
-			s.conns[i] = fd
-			return
-		}
+	s.conns[free] = fd
+	if !slices.Contains(s.conns[:], -1) {
+		s.awaitConns(0)
 	}
-	syscall.Close(fd)
+}
+
+func (s *supervisor) awaitConns(events uint32) {
+	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_MOD, s.listen, &syscall.EpollEvent{Events: events, Fd: int32(s.listen)})
 }
 
 // answer takes one request of a connection and replies.
@@ -45,6 +46,7 @@ func (s *supervisor) hangUp(fd int) {
 		if s.conns[i] == fd {
 			s.conns[i] = -1
 			syscall.Close(fd)
+			s.awaitConns(syscall.EPOLLIN)
 		}
 	}
 }

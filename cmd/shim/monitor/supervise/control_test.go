@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -33,36 +34,6 @@ func TestMalformedPackets(t *testing.T) {
 			t.Errorf("after %.20q: %q", p, got)
 		}
 	}
-}
-
-func TestConnections(t *testing.T) {
-	b := start(t, plan{Script: "read x", Stdin: true})
-	var open []net.Conn
-	refused := 0
-	for range 40 {
-		c, err := net.Dial("unixpacket", b.socket)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		c.SetDeadline(time.Now().Add(10 * time.Second))
-		buf := make([]byte, 64)
-		c.Write([]byte("1 ping"))
-		if n, err := c.Read(buf); err != nil || n == 0 {
-			refused++
-			continue
-		}
-		open = append(open, c)
-	}
-	if len(open) != 16 || refused != 24 {
-		t.Errorf("%d open, %d refused", len(open), refused)
-	}
-	for _, c := range open {
-		c.Close()
-	}
-	eventually(t, "a place is free again", func() bool {
-		return (shim.Client{Socket: b.socket}).Ping(context.Background()) == nil
-	})
 }
 
 func TestOtherUserIsRefused(t *testing.T) {
@@ -116,6 +87,65 @@ func TestClientMeetsMonitor(t *testing.T) {
 	if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "0.log: no such file") {
 		t.Errorf("reopen without a directory: %v", err)
 	}
+}
+
+// More callers than the monitor takes at a time wait for their turn; none is sent away.
+func TestManyCallers(t *testing.T) {
+	b := start(t, plan{Script: "read x", Stdin: true})
+	c := shim.Client{Socket: b.socket}
+	for range 20 {
+		var all sync.WaitGroup
+		for range 100 {
+			all.Go(func() {
+				if err := c.ReopenLog(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
+// Connections that ask nothing hold their places, no more than the monitor has, and whoever comes behind them is served
+// when one leaves.
+func TestPlacesAreHeld(t *testing.T) {
+	const places = 16 // connMax of the monitor
+	b := start(t, plan{Script: "read x", Stdin: true})
+	c := shim.Client{Socket: b.socket}
+	descriptors := func() int {
+		all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", b.cmd.Process.Pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(all)
+	}
+	before := descriptors()
+	var idle []net.Conn
+	for {
+		conn, err := net.Dial("unixpacket", b.socket)
+		if errors.Is(err, syscall.EAGAIN) { // the places and the kernel's queue behind them are full
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		idle = append(idle, conn)
+		eventually(t, "it has taken what it can", func() bool { return descriptors()-before == min(len(idle), places) })
+	}
+	if len(idle) <= places {
+		t.Errorf("%d connections fill a monitor with %d places and a queue", len(idle), places)
+	}
+	if err := c.Ping(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("behind %d idle connections: %v", len(idle), err)
+	}
+	for _, conn := range idle {
+		conn.Close()
+	}
+	if err := c.Ping(t.Context()); err != nil {
+		t.Errorf("when they have left: %v", err)
+	}
+	eventually(t, "all places are free", func() bool { return descriptors() == before })
 }
 
 // A stopped monitor answers nothing, for ever; the calls end. It goes on where it was when it is let go on.
