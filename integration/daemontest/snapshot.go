@@ -9,6 +9,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,7 @@ type Snapshot map[string][]string
 // nftables' rules, cgroups, and the daemon's files besides the contents of images. Its own log is not part of it.
 func (d *Daemon) Snapshot() Snapshot {
 	d.t.Helper()
+	d.awaitTrash()
 	s := Snapshot{"mount": mounts(), "process": processes(), "cgroup": cgroups(d.CgroupRoot), "file": d.files()}
 	for kind, cmd := range map[string][]string{
 		"link": {"ip", "-o", "link"}, "address": {"ip", "-o", "addr"}, "netns": {"ip", "netns"}, "rule": {"nft", "list", "ruleset"},
@@ -32,6 +34,17 @@ func (d *Daemon) Snapshot() Snapshot {
 		s[kind] = sortedLines(steady(kind, o.Stdout))
 	}
 	return s
+}
+
+// awaitTrash waits for what the image store deletes in the background: seen in one snapshot, it would be missed in the
+// next. Trash that stays is in the snapshot, as anything else.
+func (d *Daemon) awaitTrash() {
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		left, err := os.ReadDir(filepath.Join(d.Dir, "root/images/trash"))
+		if len(left) == 0 || err != nil {
+			return
+		}
+	}
 }
 
 // Warm pulls the daemon's image and runs a first pod and container to their removal: what the first ones make for good

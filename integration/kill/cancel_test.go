@@ -76,7 +76,7 @@ func raceWorld(t *testing.T) (*world, []string) {
 	if c.run(); c.err != nil {
 		t.Fatalf("%s: %v", c.failed, c.err)
 	}
-	return w, w.snapshot()
+	return w, w.baseline()
 }
 
 // endRace ends the daemon and looks at what the race detector found.

@@ -31,7 +31,7 @@ func TestRandomKills(t *testing.T) {
 	if first.run(); first.err != nil {
 		t.Fatalf("%s: %v", first.failed, first.err)
 	}
-	before := w.snapshot()
+	before := w.baseline()
 	var loggers [2]*client
 	for i := range loggers {
 		loggers[i] = &client{world: w, name: fmt.Sprintf("logger%d", i)}

@@ -51,7 +51,7 @@ func TestServingAgain(t *testing.T) {
 	if first.run(); first.err != nil {
 		t.Fatalf("%s: %v", first.failed, first.err)
 	}
-	before := w.snapshot()
+	before := w.baseline()
 	w.many(containers)
 	var took []time.Duration
 	for range rounds {

@@ -45,6 +45,23 @@ func (w *world) snapshot() []string {
 	return all
 }
 
+// baseline is a snapshot to compare others with, once nothing of a life before it is still ending: what it holds by
+// accident would be missed in every later one. What does not end within a while is in it.
+func (w *world) baseline() []string {
+	w.Helper()
+	last := w.snapshot()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); {
+		time.Sleep(100 * time.Millisecond)
+		now := w.snapshot()
+		ending := slices.ContainsFunc(now, func(s string) bool { return strings.Contains(s, "/images/trash/") })
+		if !ending && len(diff(last, now)) == 0 {
+			return now
+		}
+		last = now
+	}
+	return last
+}
+
 type proc struct {
 	pid     string // in the world
 	command string

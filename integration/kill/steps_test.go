@@ -205,7 +205,7 @@ func TestEveryStep(t *testing.T) {
 		if c.run(); c.err != nil {
 			t.Fatalf("%s: %v", c.failed, c.err)
 		}
-		before := w.snapshot()
+		before := w.baseline()
 		w.stop()
 		workers.Go(func() {
 			defer func() { // where this world is of no use any more
