@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -206,7 +207,8 @@ func TestCallerGivesUp(t *testing.T) {
 		err := c.launcher.Start(ctx, c.launch, func(p spec.Process) error {
 			c.shim = p
 			go func() {
-				for !stopped(p.PID) {
+				for alive(p.PID) && !stopped(p.PID) {
+					time.Sleep(time.Millisecond)
 				}
 				cancel(gaveUp)
 			}()
@@ -220,9 +222,10 @@ func TestCallerGivesUp(t *testing.T) {
 	}
 }
 
+// stopped says whether a process waits for SIGCONT; one that is gone does not.
 func stopped(pid int) bool {
 	b, err := os.ReadFile("/proc/" + itoa(pid) + "/stat")
-	return err != nil || strings.Contains(string(b), ") T ")
+	return err == nil && strings.Contains(string(b), ") T ")
 }
 
 // undo is what the daemon's own undo of a Start does, by id.
