@@ -46,15 +46,8 @@ func (s *imageService) PullImage(ctx context.Context, r *v1.PullImageRequest) (*
 }
 
 func (s *imageService) ListImages(ctx context.Context, r *v1.ListImagesRequest) (*v1.ListImagesResponse, error) {
-	ref, err := translate.ImageFilter(r.GetFilter())
+	images, err := s.list(ctx, r.GetFilter())
 	if err != nil {
-		return nil, err
-	}
-	if err := s.handled(ctx, r.GetFilter().GetImage()); err != nil {
-		return nil, err
-	}
-	images, err := s.images.List(ctx, ref)
-	if err != nil && !missing(err) {
 		return nil, err
 	}
 	out := &v1.ListImagesResponse{}
@@ -62,6 +55,21 @@ func (s *imageService) ListImages(ctx context.Context, r *v1.ListImagesRequest) 
 		out.Images = append(out.Images, translate.Image(i))
 	}
 	return out, nil
+}
+
+func (s *imageService) list(ctx context.Context, f *v1.ImageFilter) ([]spec.Image, error) {
+	ref, err := translate.ImageFilter(f)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.handled(ctx, f.GetImage()); err != nil {
+		return nil, err
+	}
+	images, err := s.images.List(ctx, ref)
+	if err != nil && !missing(err) {
+		return nil, err
+	}
+	return images, nil
 }
 
 // ImageStatus: what is not there is no image and no error.

@@ -24,7 +24,13 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 		err = toStatus(ctx, err, hide)
 		s.record(ctx, info.FullMethod, begin, err, idsOf(req, resp))
 	}()
-	return handler(ctx, req)
+	if resp, err = handler(ctx, req); err == nil {
+		err = fits(info.FullMethod, resp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // stream is unary for streams.
@@ -37,7 +43,7 @@ func (s *Server) stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerIn
 		err = toStatus(ss.Context(), err, nil)
 		s.record(ss.Context(), info.FullMethod, begin, err, nil)
 	}()
-	return handler(srv, ss)
+	return handler(srv, strictStream{ss, path.Base(info.FullMethod)})
 }
 
 func (s *Server) panicked(method string, p any, hide redactor) error {
@@ -62,7 +68,7 @@ func (s *Server) record(ctx context.Context, method string, begin time.Time, err
 // level: what changes something is worth a line; questions, of which the kubelet has many, are for who debugs.
 func level(rpc string, c codes.Code) slog.Level {
 	quiet := rpc == "Version" || rpc == "RuntimeConfig" || rpc == "ImageFsInfo" || rpc == "ExecSync" || rpc == "Info" || rpc == "Wait" ||
-		strings.HasPrefix(rpc, "List") || strings.HasSuffix(rpc, "Status")
+		strings.HasPrefix(rpc, "List") || strings.HasPrefix(rpc, "Stream") || strings.HasSuffix(rpc, "Status")
 	switch {
 	case c == codes.Internal || c == codes.DataLoss:
 		return slog.LevelError

@@ -3,12 +3,9 @@ package cri
 // notServed are the RPCs of the CRI that this release refuses, each with the end of a sentence for the caller. A test
 // checks that every other RPC is served.
 var notServed = map[string]string{
-	"StreamPodSandboxes":        "ListPodSandbox has the same in one message",
-	"StreamContainers":          "ListContainers has the same in one message",
 	"StreamContainerStats":      "statistics come with a later release",
 	"StreamPodSandboxStats":     "statistics come with a later release",
 	"StreamPodSandboxMetrics":   "metrics come with a later release",
-	"StreamImages":              "ListImages has the same in one message",
 	"UpdateContainerResources":  "a container keeps the limits that it was created with; make a new one",
 	"Exec":                      "streaming comes with a later release; ExecSync runs a command and returns its output",
 	"Attach":                    "streaming comes with a later release; the container's log has its output",

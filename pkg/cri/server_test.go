@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,9 +24,32 @@ import (
 )
 
 // served are the RPCs of this release, as its documentation lists them.
-var served = strings.Fields(`Version Status RuntimeConfig RunPodSandbox StopPodSandbox RemovePodSandbox PodSandboxStatus ListPodSandbox
-	CreateContainer StartContainer StopContainer RemoveContainer ContainerStatus ListContainers ReopenContainerLog ExecSync
-	PullImage ListImages ImageStatus RemoveImage ImageFsInfo`)
+var served = strings.Fields(`
+	Version
+	Status
+	RuntimeConfig
+	RunPodSandbox
+	StopPodSandbox
+	RemovePodSandbox
+	PodSandboxStatus
+	ListPodSandbox
+	CreateContainer
+	StartContainer
+	StopContainer
+	RemoveContainer
+	ContainerStatus
+	ListContainers
+	ReopenContainerLog
+	ExecSync
+	PullImage
+	ListImages
+	ImageStatus
+	RemoveImage
+	ImageFsInfo
+	StreamPodSandboxes
+	StreamContainers
+	StreamImages
+`)
 
 // methods calls f for every method of the CRI with its name on the wire and an empty request.
 func methods(t *testing.T, f func(full, name string, stream bool, req, resp proto.Message)) {
@@ -76,6 +100,9 @@ func TestEveryRPCIsServedOrSaysWhyNot(t *testing.T) {
 			code = status.Code(u.Unwrap()[0])
 		}
 		if want[name] {
+			if stream && errors.Is(err, io.EOF) {
+				return // a list of nothing
+			}
 			if code != codes.OK && code != codes.InvalidArgument {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -371,7 +398,8 @@ func TestServedListIsWhole(t *testing.T) {
 		}
 		seen[name] = true
 	}
-	if len(seen) != 21 {
-		t.Errorf("%d RPCs are served", len(seen))
+	methods(t, func(_, name string, _ bool, _, _ proto.Message) { delete(seen, name) })
+	for name := range seen {
+		t.Errorf("the CRI has no %s", name)
 	}
 }

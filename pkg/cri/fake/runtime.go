@@ -166,13 +166,35 @@ func (r *Runtime) Sandboxes(ctx context.Context, f spec.SandboxFilter) ([]spec.S
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	own := map[string][]spec.ContainerView{}
+	for _, c := range r.containers {
+		own[c.Spec.SandboxID] = append(own[c.Spec.SandboxID], *c)
+	}
 	var out []spec.SandboxView
 	for id, v := range r.sandboxes {
 		if strings.HasPrefix(id, f.ID) && (f.State == "" || f.State == v.State) && matches(v.Spec.Request.Labels, f.Labels) {
-			out = append(out, r.view(v))
+			view := *v
+			view.Timestamp, view.Containers = time.Now(), own[id]
+			out = append(out, view)
 		}
 	}
 	return out, nil
+}
+
+// Fill makes n sandboxes with one created container each known, all with the same labels and annotations.
+func (r *Runtime) Fill(n int, labels, annotations map[string]string) {
+	r.enter(context.Background(), "Fill")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for range n {
+		now := time.Now().UnixNano()
+		s := &spec.SandboxView{State: spec.SandboxReady, Spec: spec.Sandbox{ID: r.newID(), CreatedAt: now}}
+		s.Spec.Request.Metadata.Name, s.Spec.Request.Labels, s.Spec.Request.Annotations = s.Spec.ID, labels, annotations
+		r.sandboxes[s.Spec.ID] = s
+		c := &spec.ContainerView{State: spec.ContainerCreated, Spec: spec.Container{ID: r.newID(), SandboxID: s.Spec.ID, CreatedAt: now}}
+		c.Spec.Request.Name, c.Spec.Request.Labels, c.Spec.Request.Annotations = "c", labels, annotations
+		r.containers[c.Spec.ID], r.ended[c.Spec.ID] = c, make(chan struct{})
+	}
 }
 
 func matches(have, want map[string]string) bool {
