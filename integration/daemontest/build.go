@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -14,11 +13,17 @@ import (
 // ReadyBin names a directory that holds all programs already, for machines without a compiler.
 const ReadyBin = "RUNTIMED_TEST_BIN"
 
-// Tree is the root of the repository.
-func Tree() string {
-	_, file, _, _ := runtime.Caller(0)
-	return filepath.Dir(filepath.Dir(filepath.Dir(file)))
-}
+// Tree is the root of the repository: the directory above the test's own that has the daemon's sources. A binary built
+// with -trimpath knows nothing better.
+var Tree = sync.OnceValue(func() string {
+	at, err := os.Getwd()
+	for ; err == nil && at != "/"; at = filepath.Dir(at) {
+		if _, err := os.Stat(filepath.Join(at, "cmd", "runtimed", "main.go")); err == nil {
+			return at
+		}
+	}
+	return "/"
+})
 
 var programs = sync.OnceValues(build)
 
