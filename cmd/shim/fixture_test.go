@@ -155,7 +155,7 @@ func (h *host) busybox() string {
 		must(h.t, os.Mkdir(filepath.Join(dir, d), 0o755))
 	}
 	must(h.t, exec.Command("cp", "/bin/busybox", dir+"/bin/busybox").Run())
-	for _, a := range strings.Fields("sh ls cat id sleep touch grep stat mount umount mkdir head yes setsid readlink wc true echo dd stty kill chmod find ln pwd test hostname nproc seq sort tr") {
+	for _, a := range strings.Fields("sh ls cat id sleep touch grep stat mount umount mkdir head yes setsid readlink wc true echo dd stty kill chmod find ln pwd test hostname nproc seq sort tr tty") {
 		must(h.t, os.Symlink("busybox", filepath.Join(dir, "bin", a)))
 	}
 	return chain

@@ -248,6 +248,10 @@ func (f fakeShims) ReopenLog(context.Context, spec.Layout, string) error { retur
 func (f fakeShims) Exec(_ context.Context, _ spec.Launch, _ ExecProfile, r spec.ExecRequest) (spec.ExecResult, error) {
 	return spec.ExecResult{Stdout: []byte(r.Command[0])}, nil
 }
+func (f fakeShims) Stream(_ context.Context, l spec.Launch, r spec.StreamRequest) (int32, error) {
+	_, err := io.WriteString(r.Streams.Stdout, l.ContainerID+" "+r.Command[0])
+	return 3, err
+}
 
 type fakeImages struct{ *world }
 
@@ -267,7 +271,7 @@ func newRuntime(t *testing.T, w *world, dir string, change func(*Options)) *Runt
 		Layout:     spec.Layout{Root: dir + "/root", Run: dir + "/run", Netns: dir + "/netns"},
 		CgroupRoot: "/test",
 		Namespaces: fakeNamespaces{w}, Network: fakeNetwork{w}, Cgroups: fakeCgroups{w}, Files: fakeFiles{w},
-		Shims: fakeShims{w}, Images: fakeImages{w},
+		Shims: fakeShims{w}, Sessions: fakeShims{w}, Images: fakeImages{w},
 		Node: security.Node{HeldCapabilities: []string{"CAP_CHOWN"}}, Pool: idmap.Default,
 		Handlers: []spec.Handler{{}},
 	}

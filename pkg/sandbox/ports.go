@@ -81,9 +81,15 @@ type Shims interface {
 	Ready(ctx context.Context, l spec.Layout, containerID string) error
 	// ReopenLog makes the monitor write to a new file at the log's path.
 	ReopenLog(ctx context.Context, l spec.Layout, containerID string) error
+}
+
+// Sessions are what callers have with running containers.
+type Sessions interface {
 	// Exec runs a command in the container, in a stage process of its own, and kills its whole tree when the timeout or
 	// ctx ends.
 	Exec(ctx context.Context, l spec.Launch, profile ExecProfile, r spec.ExecRequest) (spec.ExecResult, error)
+	// Stream is Exec with the caller's streams, until the command ends or ctx does.
+	Stream(ctx context.Context, l spec.Launch, r spec.StreamRequest) (exitCode int32, err error)
 }
 
 // ExecProfile and StartError live in spec, so that a launcher needs nothing else of ours.

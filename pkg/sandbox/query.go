@@ -183,26 +183,6 @@ func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 	return r.Shims.ReopenLog(ctx, r.Layout, c.spec.ID)
 }
 
-// ExecSync runs a command in a running container.
-func (r *Runtime) ExecSync(ctx context.Context, req spec.ExecRequest) (spec.ExecResult, error) {
-	c, err := r.findContainer(req.ContainerID)
-	if err != nil {
-		return spec.ExecResult{}, err
-	}
-	if len(req.Command) == 0 {
-		return spec.ExecResult{}, spec.Invalidf("the command to run in container %s is missing", c.spec.ID)
-	}
-	if c.read().State() != spec.ContainerRunning {
-		return spec.ExecResult{}, spec.Preconditionf("container %s is not running", c.spec.ID)
-	}
-	launch, err := r.launchOf(c)
-	if err != nil {
-		return spec.ExecResult{}, err
-	}
-	req.ContainerID = c.spec.ID
-	return r.Shims.Exec(ctx, launch, ExecProfile{}, req)
-}
-
 // Status is made from memory and waits for nothing.
 func (r *Runtime) Status(_ context.Context, verbose bool) spec.RuntimeStatus {
 	s := spec.RuntimeStatus{Runtime: spec.Condition{OK: true}, Network: r.Network.Condition(), Handlers: r.Handlers}

@@ -31,6 +31,7 @@ type Options struct {
 	Cgroups    Cgroups
 	Files      Files
 	Shims      Shims
+	Sessions   Sessions
 	Images     Images
 
 	// Node is what the node has and its policy; Pool is its range of ids for user namespaces.

@@ -135,7 +135,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	}
 	return sandbox.New(sandbox.Options{
 		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified, NodeHostname: hostname,
-		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Images: images,
+		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims, Images: images,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
 		Handlers: []spec.Handler{handler}, Observe: o.Observe, Log: o.Log,
 	})

@@ -38,7 +38,7 @@ var (
 // Main is the exec stage for the container with the given record directory. It returns the exit code of the stage
 // itself: 0 when an outcome was written.
 func Main(dir string, o Options) int {
-	for fd := wire.Request; fd <= wire.Stderr; fd++ {
+	for fd := wire.Request; fd <= wire.Stdin; fd++ {
 		unix.CloseOnExec(fd)
 	}
 	answer := os.NewFile(wire.Outcome, "outcome")
@@ -62,6 +62,12 @@ func run(dir string, o Options) (wire.ExecOutcome, error) {
 		request: request,
 		stdout:  os.NewFile(wire.Stdout, "stdout"),
 		stderr:  os.NewFile(wire.Stderr, "stderr"),
+	}
+	switch {
+	case request.Stdin:
+		s.stdin = os.NewFile(wire.Stdin, "stdin")
+	case request.TTY:
+		s.console = os.NewFile(wire.Console, "console")
 	}
 	ctx, stop := context.WithCancelCause(context.Background())
 	defer stop(nil)
@@ -101,6 +107,7 @@ func run(dir string, o Options) (wire.ExecOutcome, error) {
 type session struct {
 	request        wire.ExecRequest
 	stdout, stderr *os.File
+	stdin, console *os.File // nil, or the one that the request asks for
 	bundle         *bundle.Bundle
 	state          *os.File // libcontainer's root
 	container      *libcontainer.Container
@@ -171,8 +178,15 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	}
 	p.Args = s.request.Args
-	p.ConsoleWidth, p.ConsoleHeight = 0, 0
-	p.Stdout, p.Stderr = s.stdout, s.stderr
+	p.ConsoleWidth, p.ConsoleHeight = s.request.Width, s.request.Height
+	if s.console != nil {
+		p.ConsoleSocket = s.console
+	} else {
+		p.Stdout, p.Stderr = s.stdout, s.stderr
+		if s.stdin != nil {
+			p.Stdin = s.stdin // else libcontainer opens /dev/null
+		}
+	}
 	p.SubCgroupPaths = map[string]string{s.group.controller: s.request.Group}
 	if err := s.ownStreams(); err != nil {
 		return err
@@ -190,8 +204,9 @@ func (s *session) start(ctx context.Context) error {
 	} else if context.Cause(ctx) == nil {
 		err = s.refused(err)
 	}
-	s.stdout.Close()
-	s.stderr.Close()
+	for _, f := range []*os.File{s.stdout, s.stderr, s.stdin, s.console} {
+		f.Close() // of a nil file: an error, and no harm
+	}
 	return err
 }
 
@@ -240,7 +255,15 @@ func (s *session) ownStreams() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(s.stdout.Chown(uid, gid), s.stderr.Chown(uid, gid))
+	for _, f := range []*os.File{s.stdout, s.stderr, s.stdin} {
+		if f == nil {
+			continue
+		}
+		if err := f.Chown(uid, gid); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wait returns when the command was reaped, or with what ended ctx.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -20,6 +21,8 @@ const (
 	drainTime = time.Second
 	// stagePatience is how long a stage may take to kill its tree (its own limit is 10 s) and to answer.
 	stagePatience = 12 * time.Second
+	// sessionPrefix begins the name of each session's cgroup, below the container's.
+	sessionPrefix = "exec-"
 )
 
 // Exec runs a command in the container, in a stage of its own, with the container's user, environment and confinement.
@@ -27,30 +30,26 @@ const (
 // r.Timeout or ctx ends, the whole tree is killed. A timeout's error has the kind context.DeadlineExceeded, and the
 // result holds what was written until then; a container that is not running is FailedPrecondition.
 func (s *Launcher) Exec(ctx context.Context, l spec.Launch, _ spec.ExecProfile, r spec.ExecRequest) (spec.ExecResult, error) {
-	name := make([]byte, 8)
-	if _, err := rand.Read(name); err != nil {
+	e, err := s.newSession(l, wire.ExecRequest{Args: r.Command, Timeout: r.Timeout})
+	if err != nil {
 		return spec.ExecResult{}, err
 	}
-	e := &session{
-		launcher: s, launch: l,
-		request: wire.ExecRequest{
-			Version: wire.ExecVersion, Args: r.Command, Timeout: r.Timeout, Group: "exec-" + hex.EncodeToString(name),
-		},
-	}
 	defer e.close()
-	if err := e.start(); err != nil {
+	fromStdout, fromStderr, err := e.start(nil)
+	if err != nil {
 		return spec.ExecResult{}, fmt.Errorf("start of the exec stage: %w", err)
 	}
+	room := &room{slots: s.large}
+	stdout, stderr := collect(fromStdout, room), collect(fromStderr, room)
+	e.ask()
 	out, err := e.wait(ctx)
-	result := spec.ExecResult{Stdout: e.stdout.bytes(), Stderr: e.stderr.bytes(), ExitCode: out.ExitCode}
-	switch {
-	case context.Cause(ctx) != nil && (err != nil || out.Failure != ""):
-		return result, context.Cause(ctx)
-	case err != nil:
+	drain(stdout, stderr)
+	e.reap(err)
+	result := spec.ExecResult{Stdout: stdout.bytes(), Stderr: stderr.bytes(), ExitCode: out.ExitCode}
+	if err := e.explain(ctx, out, err); err != nil {
 		return result, err
-	case out.Failure != "":
-		return result, spec.Errorf(errdefs.ErrFailedPrecondition, "exec in container %s: %s", l.ContainerID, out.Failure)
-	case out.TimedOut:
+	}
+	if out.TimedOut {
 		return result, spec.Errorf(context.DeadlineExceeded, "command %q did not end within %v and was killed", r.Command[0], r.Timeout)
 	}
 	return result, nil
@@ -62,19 +61,29 @@ type session struct {
 	launch   spec.Launch
 	request  wire.ExecRequest
 	stage    *child
-	// Ours: outcome is read; lifeline is held.
-	outcome, lifeline *os.File
-	stdout, stderr    *collector
+	// Ours: the request is written, the outcome read; lifeline is held.
+	asked, outcome, lifeline *os.File
 }
 
-func (e *session) start() error {
+// newSession completes the request.
+func (s *Launcher) newSession(l spec.Launch, r wire.ExecRequest) (*session, error) {
+	name := make([]byte, 8)
+	if _, err := rand.Read(name); err != nil {
+		return nil, err
+	}
+	r.Version, r.Group = wire.ExecVersion, sessionPrefix+hex.EncodeToString(name)
+	return &session{launcher: s, launch: l, request: r}, nil
+}
+
+// start starts the stage; extra, which may be nil, is its descriptor for input, and stays the caller's to close.
+func (e *session) start(extra *os.File) (stdout, stderr *os.File, err error) {
 	var theirs, ours []*os.File
 	defer func() { closeAll(theirs...) }()
 	for _, make := range []func() (r, w *os.File, err error){pipeTo, pipe, pipeTo, pipe, pipe} {
 		r, w, err := make()
 		if err != nil {
 			closeAll(ours...)
-			return err
+			return nil, nil, err
 		}
 		// Of a pipe to the stage the read end is the stage's: request, lifeline.
 		if n := len(theirs); n == wire.Request-3 || n == wire.Lifeline-3 {
@@ -82,23 +91,29 @@ func (e *session) start() error {
 		}
 		ours, theirs = append(ours, r), append(theirs, w)
 	}
+	files := theirs
+	if extra != nil {
+		files = append(slices.Clip(files), extra)
+	}
 	dir := e.launch.Layout.Container(e.launch.SandboxID, e.launch.ContainerID)
-	stage, err := startChild(e.launcher.program, []string{wire.VerbExec, dir}, 0, theirs...)
+	stage, err := startChild(e.launcher.program, []string{wire.VerbExec, dir}, 0, files...)
 	if err != nil {
 		closeAll(ours...)
-		return err
+		return nil, nil, err
 	}
-	e.stage, e.outcome, e.lifeline = stage, ours[wire.Outcome-3], ours[wire.Lifeline-3]
-	room := &room{slots: e.launcher.large}
-	e.stdout, e.stderr = collect(ours[wire.Stdout-3], room), collect(ours[wire.Stderr-3], room)
-	go func(to *os.File) { // longer than a pipe holds, perhaps; a stage that died ends it
-		wire.Write(to, e.request)
-		to.Close()
-	}(ours[wire.Request-3])
-	return nil
+	e.stage, e.asked, e.outcome, e.lifeline = stage, ours[wire.Request-3], ours[wire.Outcome-3], ours[wire.Lifeline-3]
+	return ours[wire.Stdout-3], ours[wire.Stderr-3], nil
 }
 
-// wait returns when the command has ended, or its tree was killed, and all output that is to be had is there.
+// ask sends the request, which may be longer than a pipe holds; a stage that died ends it.
+func (e *session) ask() {
+	go func(to *os.File, r wire.ExecRequest) {
+		wire.Write(to, r)
+		to.Close()
+	}(e.asked, e.request)
+}
+
+// wait returns when the command has ended, or its tree was killed.
 func (e *session) wait(ctx context.Context) (wire.ExecOutcome, error) {
 	give := func() { // up: the stage kills the tree, and answers
 		e.lifeline.Close()
@@ -116,12 +131,28 @@ func (e *session) wait(ctx context.Context) (wire.ExecOutcome, error) {
 		err = spec.Errorf(errdefs.ErrUnavailable, "exec stage in container %s: no outcome (%s): %w", e.launch.ContainerID, e.stage.ended(), err)
 		e.sweep()
 	}
-	e.drain()
+	return out, err
+}
+
+// reap waits for the stage, which has nothing more to do.
+func (e *session) reap(err error) {
 	e.stage.killWithin(2 * time.Second)
 	if said := e.stage.complaints.text(); said != "" && err == nil {
 		e.launcher.log.Warn("an exec stage complained", "container", e.launch.ContainerID, "text", said)
 	}
-	return out, err
+}
+
+// explain is the error of a session that gave no exit code.
+func (e *session) explain(ctx context.Context, out wire.ExecOutcome, err error) error {
+	switch {
+	case context.Cause(ctx) != nil && (err != nil || out.Failure != ""):
+		return context.Cause(ctx)
+	case err != nil:
+		return err
+	case out.Failure != "":
+		return spec.Errorf(errdefs.ErrFailedPrecondition, "exec in container %s: %s", e.launch.ContainerID, out.Failure)
+	}
+	return nil
 }
 
 // sweep ends a tree whose stage was killed.
@@ -138,18 +169,20 @@ func (e *session) sweep() {
 }
 
 // drain reads on for a little while, then gives the pipes up.
-func (e *session) drain() {
+func drain(all ...*collector) {
 	limit := time.After(drainTime)
-	for _, c := range []*collector{e.stdout, e.stderr} {
+	for _, c := range all {
 		select {
 		case <-c.done:
 		case <-limit:
-			e.stdout.stop()
-			e.stderr.stop()
+			for _, c := range all {
+				c.stop()
+			}
 		}
 	}
-	<-e.stdout.done
-	<-e.stderr.done
+	for _, c := range all {
+		<-c.done
+	}
 }
 
 func (e *session) close() {

@@ -33,8 +33,10 @@ const (
 	Request  = 3 // read end: one ExecRequest, then end of file
 	Outcome  = 4 // write end: one ExecOutcome
 	Lifeline = 5 // read end: end of file when the launcher has gone or given up
-	Stdout   = 6 // write ends: the command's own
+	Stdout   = 6 // write ends: the command's own; with a terminal only a refusal's reason is written, to Stderr
 	Stderr   = 7
+	Stdin    = 8 // read end: the command's own, where the request says so
+	Console  = 8 // a socket to which the terminal's master end is sent, where the request asks for a terminal
 )
 
 // MaxReport and MaxExec bound what is read from the other side, in bytes. A gRPC request is 16 MiB at most, and JSON
@@ -80,8 +82,9 @@ func ParseReport(b []byte) (ready bool, failure string, err error) {
 	}
 }
 
-// ExecVersion is the version of ExecRequest.
-const ExecVersion = 1
+// ExecVersion is the version of ExecRequest. Version 1 knew neither Stdin nor TTY, and had no descriptor for them: a
+// daemon that is older than the stage on disk still writes it.
+const ExecVersion = 2
 
 // ExecRequest is one command to run in a container, with the container's own user, environment and confinement.
 type ExecRequest struct {
@@ -90,6 +93,12 @@ type ExecRequest struct {
 	Timeout time.Duration // 0 is none
 	// Group is the name of the session's own cgroup below the container's: no slash.
 	Group string
+	// Stdin: the descriptor Stdin is the command's. TTY: it gets a terminal instead of all three streams, of Width and
+	// Height cells (0: as the kernel makes it), whose master end is sent over Console.
+	Stdin  bool   `json:",omitempty"`
+	TTY    bool   `json:",omitempty"`
+	Width  uint16 `json:",omitempty"`
+	Height uint16 `json:",omitempty"`
 }
 
 // ExecOutcome is how it ended. Exactly one of the three is meant: Failure, TimedOut, or ExitCode.
@@ -107,8 +116,12 @@ func ReadRequest(r io.Reader) (ExecRequest, error) {
 		return req, fmt.Errorf("exec request: %w", err)
 	}
 	switch {
-	case req.Version != ExecVersion:
-		return req, fmt.Errorf("exec request of version %d: this program knows %d", req.Version, ExecVersion)
+	case req.Version < 1 || req.Version > ExecVersion:
+		return req, fmt.Errorf("exec request of version %d: this program knows 1 to %d", req.Version, ExecVersion)
+	case req.Version < 2 && (req.Stdin || req.TTY):
+		return req, fmt.Errorf("exec request of version %d with an input", req.Version)
+	case req.Stdin && req.TTY:
+		return req, errors.New("exec request with both a pipe and a terminal")
 	case len(req.Args) == 0 || req.Args[0] == "":
 		return req, errors.New("exec request without a command")
 	case req.Timeout < 0:

@@ -68,10 +68,23 @@ func TestRequestRoundTrip(t *testing.T) {
 	}
 }
 
+// A daemon that was started before the stage was replaced still asks as it did.
+func TestRequestOfAnOlderDaemon(t *testing.T) {
+	got, err := ReadRequest(strings.NewReader(`{"Version":1,"Args":["a"],"Timeout":5,"Group":"g"}`))
+	if err != nil || got.Version != 1 || got.Stdin || got.TTY {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
 func TestRequestRefused(t *testing.T) {
 	for name, in := range map[string]string{
 		"empty": "", "no JSON": "x", "torn": `{"Version":1,"Args":["a"]`, "array": "[]",
-		"version":       `{"Version":2,"Args":["a"],"Group":"g"}`,
+		"version":       `{"Version":3,"Args":["a"],"Group":"g"}`,
+		"no version":    `{"Version":0,"Args":["a"],"Group":"g"}`,
+		"early stdin":   `{"Version":1,"Args":["a"],"Group":"g","Stdin":true}`,
+		"early tty":     `{"Version":1,"Args":["a"],"Group":"g","TTY":true}`,
+		"both":          `{"Version":2,"Args":["a"],"Group":"g","TTY":true,"Stdin":true}`,
+		"size":          `{"Version":2,"Args":["a"],"Group":"g","TTY":true,"Width":65536}`,
 		"no command":    `{"Version":1,"Args":[],"Group":"g"}`,
 		"empty command": `{"Version":1,"Args":[""],"Group":"g"}`,
 		"timeout":       `{"Version":1,"Args":["a"],"Timeout":-1,"Group":"g"}`,
@@ -125,6 +138,7 @@ func FuzzParseReport(f *testing.F) {
 func FuzzReadRequest(f *testing.F) {
 	f.Add([]byte(`{"Version":1,"Args":["a"],"Timeout":5,"Group":"g"}`))
 	f.Add([]byte(`{"Version":1}`))
+	f.Add([]byte(`{"Version":2,"Args":["a"],"Group":"g","TTY":true,"Width":80,"Height":24}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		req, err := ReadRequest(bytes.NewReader(b))
 		if err != nil {
