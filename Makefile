@@ -83,6 +83,10 @@ $(CACHE)/bin/crictl: integration/tools/crictl/go.mod integration/tools/crictl/go
 		-ldflags "-s -w -X sigs.k8s.io/cri-tools/pkg/version.Version=$$(awk '$$1 == "require" && $$2 == "sigs.k8s.io/cri-tools" {print $$3} $$1 == "sigs.k8s.io/cri-tools" {print $$2}' go.mod | head -1)" \
 		-o ../../../$@ sigs.k8s.io/cri-tools/cmd/crictl
 
+$(CACHE)/bin/critest: integration/tools/crictl/go.mod integration/tools/crictl/go.sum integration/tools/critest/build.sh integration/conformance/image/images.go
+	@mkdir -p $(CACHE)/bin
+	bash integration/tools/critest/build.sh $@
+
 $(CACHE)/bin/runc: integration/tools/runc/go.mod integration/tools/runc/go.sum
 	@mkdir -p $(CACHE)/bin
 	cd integration/tools/runc && CGO_ENABLED=1 go build $(STATIC) -o ../../../$@ github.com/opencontainers/runc
@@ -102,6 +106,22 @@ bench-quick: setup build $(CACHE)/bin/runc ## ours beside runc, conmon and tar, 
 .PHONY: demo
 demo: setup build $(CACHE)/bin/crictl ## a pod from a registry to its removal, in directories and a network of its own (root)
 	@bash integration/demo/demo.sh
+
+# FOCUS='regular expression' runs only what matches; ARGS has more flags of `conformance run`.
+RUNS ?= 1
+FOCUS ?=
+ARGS ?=
+.PHONY: conformance
+conformance: setup $(CACHE)/bin/critest $(CACHE)/bin/crictl ## critest, all specs, RUNS=1 times; results in .cache/conformance/result (root)
+	CGO_ENABLED=0 go build -o $(CACHE)/conformance/bin/conformance ./integration/conformance
+	$(CACHE)/conformance/bin/conformance images $(CACHE)/conformance/images
+	$(CACHE)/conformance/bin/conformance run -runs $(RUNS) -focus '$(FOCUS)' $(ARGS)
+
+.PHONY: conformance-kit
+conformance-kit: build $(CACHE)/bin/critest $(CACHE)/bin/crictl ## what a machine without a compiler needs for the same: .cache/conformance/{bin,images}
+	CGO_ENABLED=0 go build -o $(CACHE)/conformance/bin/conformance ./integration/conformance
+	$(CACHE)/conformance/bin/conformance images $(CACHE)/conformance/images
+	cp $(BIN)/runtimed* $(CACHE)/bin/critest $(CACHE)/bin/crictl $(CACHE)/conformance/bin/
 
 .PHONY: clean
 clean: ## remove what was built

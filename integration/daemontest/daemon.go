@@ -32,6 +32,8 @@ type TB interface {
 type Options struct {
 	// Config is appended to the daemon's configuration file: whole tables that Start does not write ([log], [userns], …).
 	Config string
+	// Cgroup is appended to the table [cgroup].
+	Cgroup string
 	// Program is started in the place of runtimed, with the arguments "--config FILE serve"; Env is added to its
 	// environment. So a test's own main can pass an observer to the daemon.
 	Program string
@@ -119,6 +121,7 @@ netns_dir = %q
 libexec = %q
 [cgroup]
 root = %q
+%s
 [network]
 bridge = %q
 nft_table = %q
@@ -129,7 +132,7 @@ mode = "off"
 [registry.%q]
 plain_http = true
 %s
-`, d.Layout.Root, d.Layout.Run, d.Layout.Netns, libexec, d.CgroupRoot, d.Bridge, d.NftTable, 100+n%100, n%256, d.Registry.Host, d.options.Config)
+`, d.Layout.Root, d.Layout.Run, d.Layout.Netns, libexec, d.CgroupRoot, d.options.Cgroup, d.Bridge, d.NftTable, 100+n%100, n%256, d.Registry.Host, d.options.Config)
 }
 
 // Launch starts the daemon and does not wait: see Serving and Exited.

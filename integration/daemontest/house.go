@@ -25,17 +25,34 @@ const (
 	envDir    = "RUNTIMED_TEST_DIR"    // short, searchable by all
 )
 
-// Main runs the tests of a package in mount, network and PID namespaces of their own, with loopback up. In them a small
-// init reaps what daemons leave to it; when the tests have ended, or were killed, the kernel ends everything else. What
+// Main runs the tests of a package in a House.
+func Main(m *testing.M) int { return House(m.Run) }
+
+// House calls run in mount, network and PID namespaces of their own, with loopback up, in a copy of this process. In them
+// a small init reaps what daemons leave to it; when run has returned, or was killed, the kernel ends everything else. What
 // is left of cgroups and files then is removed.
-func Main(m *testing.M) int {
+func House(run func() int) int {
 	switch os.Getenv(envStage) {
 	case "":
 		return said(outside())
 	case "init":
 		return said(inside())
 	}
-	return m.Run()
+	return run()
+}
+
+// Here calls run without namespaces of its own, on a machine that is there for nothing else.
+func Here(run func() int) int {
+	dir, prefix, err := place()
+	if err != nil {
+		return said(0, err)
+	}
+	defer os.RemoveAll(dir)
+	defer RemoveCgroups(prefix)
+	if err := errors.Join(os.Setenv(envStage, "tests"), os.Setenv(envDir, dir), os.Setenv(envPrefix, prefix)); err != nil {
+		return said(0, err)
+	}
+	return run()
 }
 
 func said(code int, err error) int {
@@ -46,16 +63,21 @@ func said(code int, err error) int {
 	return code
 }
 
-func outside() (int, error) {
+// place makes the directory of this process's daemons, and names their cgroups.
+func place() (dir, prefix string, err error) {
 	if os.Geteuid() != 0 {
-		return 0, errors.New("these tests make namespaces, mounts and cgroups: run them as root")
+		return "", "", errors.New("these tests make namespaces, mounts and cgroups: run them as root")
 	}
 	// Short, because socket paths are; not below TMPDIR, which may be long, or closed to a pod's root.
-	dir := "/tmp/rt-" + strings.ToLower(rand.Text()[:4])
-	if err := os.Mkdir(dir, 0o755); err != nil {
+	dir = "/tmp/rt-" + strings.ToLower(rand.Text()[:4])
+	return dir, "/runtimed-test-" + filepath.Base(dir)[3:], os.Mkdir(dir, 0o755)
+}
+
+func outside() (int, error) {
+	dir, prefix, err := place()
+	if err != nil {
 		return 0, err
 	}
-	prefix := "/runtimed-test-" + filepath.Base(dir)[3:]
 	defer os.RemoveAll(dir)
 	defer RemoveCgroups(prefix)
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
@@ -75,7 +97,7 @@ func outside() (int, error) {
 			cmd.Process.Signal(s)
 		}
 	}()
-	err := cmd.Wait()
+	err = cmd.Wait()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
 		return max(exit.ExitCode(), 1), nil
 	}
