@@ -34,6 +34,7 @@ setup: ## install the Debian packages that are missing, and check the Go toolcha
 	@missing=; for need in $(NEEDS); do command -v "$${need%%:*}" >/dev/null || missing+=" $${need#*:}"; done; \
 	[ -e /usr/include/seccomp.h ] || missing+=" libseccomp-dev"; \
 	[ -e /usr/include/stdlib.h ] || missing+=" libc6-dev"; \
+	[ -e /usr/lib/cni/bridge ] || missing+=" containernetworking-plugins"; \
 	[ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=" ca-certificates"; \
 	if [ -n "$$missing" ]; then \
 		echo "installing:$$missing"; \
@@ -53,7 +54,7 @@ build: ## the five programs, static, into bin/
 	CGO_ENABLED=0 go build $(LEAN) -o $(BIN)/runtimed-init ./cmd/podinit
 
 .PHONY: test
-test: $(CACHE)/bin/crictl ## every test, as root, under the race detector
+test: $(CACHE)/bin/crictl $(CACHE)/bin/cni/bridge ## every test, as root, under the race detector
 	@[ "$$(id -u)" = 0 ] || { echo "the tests make namespaces, mounts and cgroups: run them as root" >&2; exit 1; }
 	cd integration/applydiff && go test $(filter-out -race,$(TESTFLAGS)) ./... # only the peer would be watched for races
 	go test $(TESTFLAGS) $(PACKAGES)
@@ -90,6 +91,13 @@ $(CACHE)/bin/critest: integration/tools/crictl/go.mod integration/tools/crictl/g
 $(CACHE)/bin/runc: integration/tools/runc/go.mod integration/tools/runc/go.sum
 	@mkdir -p $(CACHE)/bin
 	cd integration/tools/runc && CGO_ENABLED=1 go build $(STATIC) -o ../../../$@ github.com/opencontainers/runc
+
+# The plugins of today: those of Debian are of before GC and STATUS.
+PLUGINS := main/bridge main/ptp ipam/host-local meta/portmap meta/bandwidth meta/tuning
+$(CACHE)/bin/cni/bridge: integration/tools/cniplugins/go.mod integration/tools/cniplugins/go.sum
+	@mkdir -p $(CACHE)/bin/cni
+	cd integration/tools/cniplugins && CGO_ENABLED=0 GOFLAGS= go build -trimpath -ldflags '-s -w' -o ../../../$(CACHE)/bin/cni/ \
+		$(addprefix github.com/containernetworking/plugins/plugins/,$(PLUGINS))
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s), one after the other

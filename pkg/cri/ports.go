@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -26,6 +27,8 @@ type Runtime interface {
 	ReopenLog(ctx context.Context, id string) error
 	ExecSync(ctx context.Context, r spec.ExecRequest) (spec.ExecResult, error)
 
+	// UsePodCIDRs tells the subnets that the cluster gave this node.
+	UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error
 	// Status waits for nothing: the kubelet asks every 5 s.
 	Status(ctx context.Context, verbose bool) spec.RuntimeStatus
 }

@@ -14,7 +14,6 @@ var notServed = map[string]string{
 	"ListContainerStats":        "statistics come with a later release",
 	"PodSandboxStats":           "statistics come with a later release",
 	"ListPodSandboxStats":       "statistics come with a later release",
-	"UpdateRuntimeConfig":       "the pods' subnets are in runtimed's own configuration",
 	"CheckpointContainer":       "checkpoints come with a later release",
 	"CheckpointPod":             "checkpoints come with a later release",
 	"RestorePod":                "checkpoints come with a later release",

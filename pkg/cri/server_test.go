@@ -28,6 +28,7 @@ var served = strings.Fields(`
 	Version
 	Status
 	RuntimeConfig
+	UpdateRuntimeConfig
 	RunPodSandbox
 	StopPodSandbox
 	RemovePodSandbox

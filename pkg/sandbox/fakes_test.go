@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -107,6 +108,7 @@ func (f fakeNetwork) Remove(_ context.Context, id string, _ *spec.NetworkResult)
 	return f.unmake("net", id)
 }
 func (f fakeNetwork) Recover(context.Context, map[string]spec.NetworkResult) error { return nil }
+func (f fakeNetwork) UsePodCIDRs(context.Context, []netip.Prefix) error            { return nil }
 func (f fakeNetwork) Condition() spec.Condition                                    { return spec.Condition{OK: true} }
 
 type fakeFiles struct{ *world }

@@ -126,6 +126,7 @@ func (r *Runtime) connect(ctx context.Context, p *pod) error {
 	}
 	result, err := r.Network.Add(ctx, NetworkRequest{
 		SandboxID: p.spec.ID, Netns: r.Layout.NetnsPin(p.spec.ID), Ports: p.spec.Request.Ports,
+		Metadata: p.spec.Request.Metadata, Annotations: p.spec.Request.Annotations, DNS: p.spec.Request.DNS,
 	})
 	if err != nil {
 		return err

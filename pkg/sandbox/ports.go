@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"io"
+	"net/netip"
 	"time"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -42,6 +43,8 @@ type Network interface {
 	// Recover is called once before the first Add: live are the results of the recorded sandboxes, by id. Addresses,
 	// rules and links of others that are this daemon's are removed.
 	Recover(ctx context.Context, live map[string]spec.NetworkResult) error
+	// UsePodCIDRs tells the subnets that the cluster gave this node; a network that has its own may leave them unused.
+	UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error
 	// Condition never waits.
 	Condition() spec.Condition
 }

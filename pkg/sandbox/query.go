@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -181,6 +182,11 @@ func (r *Runtime) ReopenLog(ctx context.Context, id string) error {
 		return spec.Preconditionf("container %s is not running: its log is complete", c.spec.ID)
 	}
 	return r.Shims.ReopenLog(ctx, r.Layout, c.spec.ID)
+}
+
+// UsePodCIDRs passes the subnets on that the cluster gave this node.
+func (r *Runtime) UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
+	return r.Network.UsePodCIDRs(ctx, cidrs)
 }
 
 // Status is made from memory and waits for nothing.

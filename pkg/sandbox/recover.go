@@ -17,6 +17,9 @@ import (
 // startingGrace is how long a creator that outlived its daemon may take to let its program go.
 const startingGrace = 5 * time.Second
 
+// settlePatience is how long the first request waits for what must be taken down.
+const settlePatience = 10 * time.Second
+
 // Recover brings the Runtime back to the truth: what runs is watched again, what ended meanwhile has its end, what is
 // half made is undone, what cannot be believed is set aside. It must return before the first request is served. A
 // record never makes it fail.
@@ -37,15 +40,41 @@ func (r *Runtime) Recover(ctx context.Context) error {
 	}
 	var work errgroup.Group
 	work.SetLimit(8)
-	for _, b := range bad {
-		work.Go(func() error { r.quarantine(ctx, b); return nil })
-	}
-	for _, rec := range good {
-		work.Go(func() error { r.recoverPod(ctx, rec); return nil })
+	for _, rec := range good { // before any stop: what runs must be watched to be seen ending
+		work.Go(func() error {
+			for _, c := range r.pod(rec.Spec.ID).list() {
+				r.recoverContainer(ctx, c)
+			}
+			return nil
+		})
 	}
 	work.Wait()
-	r.removeStrays(ctx)
+	r.settleAll(good, bad)
 	return nil
+}
+
+// settleAll takes down what must go. It goes on behind Recover when that takes long: a network whose plugins hang must
+// not keep the daemon from serving, least of all when they wait for a pod that it is to run.
+func (r *Runtime) settleAll(good []state.SandboxRecord, bad []state.Bad) {
+	ctx, done := r.quit, make(chan struct{})
+	r.background.Go(func() {
+		defer close(done)
+		var work errgroup.Group
+		work.SetLimit(8)
+		for _, b := range bad {
+			work.Go(func() error { r.quarantine(ctx, b); return nil })
+		}
+		for _, rec := range good {
+			work.Go(func() error { r.recoverPod(ctx, rec); return nil })
+		}
+		work.Wait()
+		r.removeStrays(ctx)
+	})
+	select {
+	case <-done:
+	case <-time.After(settlePatience):
+		r.Log.Warn("some sandboxes are still being taken down; that goes on in the background")
+	}
 }
 
 // remember takes a record into memory, as it says.
@@ -71,9 +100,6 @@ func (r *Runtime) remember(rec state.SandboxRecord) *pod {
 // or init are gone, is stopped.
 func (r *Runtime) recoverPod(ctx context.Context, rec state.SandboxRecord) {
 	p := r.pod(rec.Spec.ID)
-	for _, c := range p.list() { // before any stop: what runs must be watched to be seen ending
-		r.recoverContainer(ctx, c)
-	}
 	if rec.Status == nil || rec.Status.ReadyAt == 0 {
 		if err := r.removePod(ctx, p); err != nil {
 			p.show()

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/runtimed/runtimed/pkg/image/layer"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/cni"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/security"
 	"github.com/runtimed/runtimed/pkg/security/capability"
@@ -53,11 +56,31 @@ type Cgroup struct {
 
 // Network is the table [network].
 type Network struct {
+	Mode     string `toml:"mode"`
 	Bridge   string `toml:"bridge"`
 	Subnet   string `toml:"subnet"`
 	Subnet6  string `toml:"subnet6"`
 	NftTable string `toml:"nft_table"`
 	MTU      int    `toml:"mtu"`
+	CNI      CNI    `toml:"cni"`
+}
+
+// Modes of the network.
+const (
+	NetworkBuiltin = "builtin"
+	NetworkCNI     = "cni"
+)
+
+// CNI is the table [network.cni].
+type CNI struct {
+	ConfDir        string   `toml:"conf_dir"`
+	BinDirs        []string `toml:"bin_dirs"`
+	CacheDir       string   `toml:"cache_dir"`
+	ConfTemplate   string   `toml:"conf_template"`
+	AddTimeout     int      `toml:"add_timeout"`
+	DelTimeout     int      `toml:"del_timeout"`
+	StatusInterval int      `toml:"status_interval"`
+	PodAddresses   bool     `toml:"pod_addresses"`
 }
 
 // Userns is the table [userns].
@@ -112,7 +135,11 @@ func Default() Config {
 		Socket: Socket{AllowedUIDs: []uint32{0}},
 		Cgroup: Cgroup{Root: "/runtimed"},
 		Network: Network{
-			Bridge: "runtimed0", Subnet: "10.63.0.0/16", Subnet6: "fd72:756e:7469::/64", NftTable: "runtimed",
+			Mode: NetworkBuiltin, Bridge: "runtimed0", Subnet: "10.63.0.0/16", Subnet6: "fd72:756e:7469::/64", NftTable: "runtimed",
+			CNI: CNI{
+				ConfDir: "/etc/cni/net.d", BinDirs: []string{"/opt/cni/bin", "/usr/lib/cni"},
+				AddTimeout: 90, DelTimeout: 30, StatusInterval: 30,
+			},
 		},
 		Userns:   Userns{FirstID: idmap.Default.Start, Size: idmap.Default.Size, Count: idmap.Default.Count},
 		Security: Security{Policy: string(security.PolicyAuto), Capabilities: slices.Clone(capability.Default)},
@@ -127,6 +154,16 @@ func Default() Config {
 
 // Layout names the daemon's paths.
 func (c Config) Layout() spec.Layout { return spec.Layout{Root: c.Root, Run: c.Run, Netns: c.NetnsDir} }
+
+// CNIConfig is the plugins' part of the network, for a daemon with mode "cni".
+func (c Config) CNIConfig() cni.Config {
+	n := c.Network.CNI
+	return cni.Config{
+		ConfDir: n.ConfDir, BinDirs: n.BinDirs, CacheDir: cmp.Or(n.CacheDir, filepath.Join(c.Root, "cni")), Template: n.ConfTemplate,
+		AddTimeout: time.Duration(n.AddTimeout) * time.Second, DelTimeout: time.Duration(n.DelTimeout) * time.Second,
+		StatusInterval: time.Duration(n.StatusInterval) * time.Second, PodAddresses: n.PodAddresses,
+	}
+}
 
 // LibexecDir is where the daemon's programs are: the key libexec, or the directory of the running program.
 func (c Config) LibexecDir() (string, error) {

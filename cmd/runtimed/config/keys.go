@@ -31,12 +31,24 @@ var Sections = []Section{
 		{"cgroup.root", "Group below each hierarchy's mount point that holds all shims, and the pods that name no parent of their own. " +
 			"Absolute; not the root itself. Daemons on one machine need different ones."},
 	}},
-	{Name: "network", Comment: "The built-in pod network: one bridge, routed and masqueraded by the node. Daemons on one machine need\ndifferent names and subnets.", Keys: []Key{
+	{Name: "network", Comment: "The pods' network. All keys but the mode are the built-in network's: one bridge, routed and masqueraded by the node.\nDaemons on one machine need different names and subnets.", Keys: []Key{
+		{"network.mode", "\"builtin\", or \"cni\": pods are connected by CNI plugins. Change it only when no pod is there."},
 		{"network.bridge", "Name of the bridge, 1 to 15 characters. It is made when it is not there."},
 		{"network.subnet", "IPv4 subnet of the pods, in CIDR notation; its first address is the bridge's. Empty: no IPv4."},
 		{"network.subnet6", "IPv6 subnet of the pods. Empty: no IPv6."},
 		{"network.nft_table", "Name of the nftables tables that hold this daemon's rules; nothing else may be in them."},
 		{"network.mtu", "MTU of the pods' links, in bytes, 1280 to 65535. 0 takes that of the default route's link."},
+	}},
+	{Name: "network.cni", Comment: "CNI plugins, where network.mode is \"cni\"; see docs/cni.md.", Keys: []Key{
+		{"network.cni.conf_dir", "Directory of network configurations. The first *.conflist, *.conf or *.json by name is the pods' network. It is watched."},
+		{"network.cni.bin_dirs", "Directories of plugins, searched in order. Plugins run as root."},
+		{"network.cni.cache_dir", "Directory of what is known of the pods' attachments; it must survive a reboot. Empty: cni in root."},
+		{"network.cni.conf_template", "File from which a configuration is made when the cluster has named this node's pod subnets, with containerd's names " +
+			"(.PodCIDR, .PodCIDRRanges, .Routes). It is not used while another configuration is in conf_dir. Empty: none."},
+		{"network.cni.add_timeout", "Seconds that all plugins of one ADD may take, 1 to 3600. Then they are killed, and the pod has failed."},
+		{"network.cni.del_timeout", "Seconds that all plugins of one DEL or GC may take, 1 to 3600. A DEL is repeated until it succeeds."},
+		{"network.cni.status_interval", "Seconds after which plugins are asked again whether they are ready, when somebody wants to know; 1 to 3600."},
+		{"network.cni.pod_addresses", "Whether a pod's annotations may choose its addresses (the capabilities ips and mac). Whoever makes pods can then take a neighbour's."},
 	}},
 	{Name: "userns", Comment: "The node's own ids for pods' user namespaces. No user of the node, of another daemon or of the kubelet (which hands\nout from 65536 up) may be among them: first_id to first_id + size × count − 1.", Keys: []Key{
 		{"userns.first_id", "First id, a multiple of 65536, at least 134217728 (beyond the kubelet's ranges for 2,000 pods)."},

@@ -37,6 +37,8 @@ func (c Config) validate() []Problem {
 		v.that(false, "cgroup.root", "%q is not an absolute, clean path below the hierarchies' root, such as \"/runtimed\"", c.Cgroup.Root)
 	}
 	v.network(c.Network)
+	v.oneOf("network.mode", c.Network.Mode, NetworkBuiltin, NetworkCNI)
+	v.cni(c)
 	v.userns(c.Userns)
 	v.security(c.Security)
 	v.image(c.Image)
@@ -133,6 +135,24 @@ func (v *validator) network(n Network) {
 		c.Subnets, _ = network.ParseSubnets([]string{"fd00::/64"})
 	}
 	check("network.mtu", c)
+}
+
+func (v *validator) cni(c Config) {
+	n := c.Network.CNI
+	v.abs("network.cni.conf_dir", n.ConfDir)
+	v.that(len(n.BinDirs) > 0, "network.cni.bin_dirs", "is empty: plugins are nowhere")
+	for _, d := range n.BinDirs {
+		v.abs("network.cni.bin_dirs", d)
+	}
+	if n.CacheDir != "" && v.abs("network.cni.cache_dir", n.CacheDir) {
+		v.that(!within(n.CacheDir, c.Run), "network.cni.cache_dir", "%s lies within run, which does not survive a reboot", n.CacheDir)
+	}
+	if n.ConfTemplate != "" {
+		v.abs("network.cni.conf_template", n.ConfTemplate)
+	}
+	v.within("network.cni.add_timeout", int64(n.AddTimeout), 1, 3600)
+	v.within("network.cni.del_timeout", int64(n.DelTimeout), 1, 3600)
+	v.within("network.cni.status_interval", int64(n.StatusInterval), 1, 3600)
 }
 
 func (v *validator) userns(u Userns) {

@@ -9,9 +9,13 @@ import (
 	"github.com/runtimed/runtimed/cmd/runtimed/config"
 	"github.com/runtimed/runtimed/pkg/sandbox/leak"
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/cni"
 )
 
 func networks(ctx context.Context, c config.Config) []Result {
+	if c.Network.Mode == config.NetworkCNI {
+		return plugins(ctx, c)
+	}
 	cfg, err := Network(c)
 	if err != nil {
 		return []Result{bad("network", "correct the configuration", "%v", err)}
@@ -23,6 +27,18 @@ func networks(ctx context.Context, c config.Config) []Result {
 	}
 	if len(out) == 0 {
 		out = append(out, ok("network", "bridge %s, nothing is in its way", c.Network.Bridge))
+	}
+	return out
+}
+
+// plugins is the check of a network of CNI plugins: it runs them, as a daemon does.
+func plugins(ctx context.Context, c config.Config) []Result {
+	var out []Result
+	for _, f := range cni.Check(ctx, c.CNIConfig()) {
+		out = append(out, bad("network", f.Fix, "%s: %s", f.What, f.Why))
+	}
+	if len(out) == 0 {
+		out = append(out, ok("network", "CNI plugins, configured in %s", c.Network.CNI.ConfDir))
 	}
 	return out
 }
@@ -62,6 +78,7 @@ func Leaks(ctx context.Context, c config.Config) ([]leak.Leak, error) {
 	}
 	return leak.Find(ctx, leak.Options{
 		Layout: c.Layout(), CgroupRoot: c.Cgroup.Root, Network: cfg, Settle: settle,
+		CNIOnly: c.Network.Mode == config.NetworkCNI, CNICache: c.CNIConfig().CacheDir,
 		Pool: leak.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
 	})
 }

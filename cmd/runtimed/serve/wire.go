@@ -2,6 +2,9 @@ package serve
 
 import (
 	"context"
+	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -18,6 +21,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/launch"
 	"github.com/runtimed/runtimed/pkg/sandbox/namespaces"
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/cni"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/security"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
@@ -141,7 +145,20 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	})
 }
 
-func newNetwork(c config.Config, o Options) (*network.Network, error) {
+// closingNetwork is what either network is.
+type closingNetwork interface {
+	sandbox.Network
+	io.Closer
+}
+
+func newNetwork(c config.Config, o Options) (closingNetwork, error) {
+	if c.Network.Mode == config.NetworkCNI {
+		layout := c.Layout()
+		return cni.New(c.CNIConfig(), cni.Options{Log: o.Log, Observe: o.Observe, Recorded: func(sid string) bool {
+			_, err := os.Lstat(layout.Sandbox(sid))
+			return !errors.Is(err, fs.ErrNotExist)
+		}})
+	}
 	var cidrs []string
 	for _, s := range []string{c.Network.Subnet, c.Network.Subnet6} {
 		if s != "" {

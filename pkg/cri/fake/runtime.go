@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ type Runtime struct {
 	ended      map[string]chan struct{}
 	// Signals are those that were sent, as "<container id> <number>".
 	Signals []string
+	// PodCIDRs are those that were told last.
+	PodCIDRs []netip.Prefix
 }
 
 func (r *Runtime) enter(ctx context.Context, method string) error {
@@ -204,6 +207,17 @@ func matches(have, want map[string]string) bool {
 		}
 	}
 	return true
+}
+
+// UsePodCIDRs keeps the subnets.
+func (r *Runtime) UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
+	if err := r.enter(ctx, "UsePodCIDRs"); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.PodCIDRs = cidrs
+	return nil
 }
 
 // Status is good.

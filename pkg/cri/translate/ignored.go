@@ -31,7 +31,7 @@ var RecordedOnly = map[string]string{
 
 	"LinuxPodSandboxConfig.overhead": "the kubelet owns the pod's group and its limits",
 
-	"PodSandboxConfig.annotations": "opaque",
+	"PodSandboxConfig.annotations": "opaque; a network of CNI plugins reads those for bandwidth and addresses (docs/cni.md)",
 	"PodSandboxConfig.labels":      "opaque, but for filters",
 	"ContainerConfig.annotations":  "opaque",
 	"ContainerConfig.labels":       "opaque, but for filters",

@@ -46,7 +46,10 @@ type Options struct {
 	// Cgroups reads the node's groups; nil detects the node's hierarchies.
 	Cgroups *cgroup.Manager
 	Network network.Config
-	Pool    Pool
+	// CNIOnly: the pods' network is made by plugins, and Network is not looked at. CNICache is looked at where it is there.
+	CNIOnly  bool
+	CNICache string
+	Pool     Pool
 	// Settle is the time between the two looks; 0 looks once.
 	Settle time.Duration
 }
@@ -87,7 +90,7 @@ func look(ctx context.Context, o Options) ([]Leak, error) {
 	var all []Leak
 	var failed []error
 	for _, find := range []func(context.Context, Options, records) ([]Leak, error){
-		processes, mounts, networks, groups, directories, ranges,
+		processes, mounts, networks, attachments, groups, directories, ranges,
 	} {
 		if ctx.Err() != nil {
 			return all, errors.Join(append(failed, ctx.Err())...)

@@ -11,11 +11,15 @@ import (
 	"strings"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
+	"github.com/runtimed/runtimed/pkg/sandbox/network/cni"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
 // networks asks the network's own check for links, rules and addresses.
 func networks(ctx context.Context, o Options, known records) ([]Leak, error) {
+	if o.CNIOnly {
+		return nil, nil
+	}
 	live := map[string]spec.NetworkResult{}
 	for id, s := range known.sandboxes {
 		switch {
@@ -30,6 +34,19 @@ func networks(ctx context.Context, o Options, known records) ([]Leak, error) {
 	var out []Leak
 	for _, what := range found {
 		out = append(out, Leak{Network, what, "start the daemon, which removes it"})
+	}
+	return out, err
+}
+
+// attachments asks the network of plugins for what it remembers of sandboxes that are not recorded.
+func attachments(_ context.Context, o Options, known records) ([]Leak, error) {
+	if o.CNICache == "" {
+		return nil, nil
+	}
+	found, err := cni.Leaks(o.CNICache, func(sid string) bool { _, ok := known.sandboxes[sid]; return ok })
+	var out []Leak
+	for _, what := range found {
+		out = append(out, Leak{Network, what, "start the daemon with network.mode = \"cni\", which has the plugins remove it"})
 	}
 	return out, err
 }

@@ -146,6 +146,10 @@ type NetworkRequest struct {
 	SandboxID string
 	Netns     string // path of the pin
 	Ports     []PortMapping
+	// What follows is for the plugins of a network that is not the built-in one.
+	Metadata    Metadata
+	Annotations map[string]string
+	DNS         *DNS
 }
 
 // SandboxRequest is what RunPodSandbox asked for, translated and checked for form. It is recorded unchanged.
@@ -156,7 +160,7 @@ type SandboxRequest struct {
 	DNS          *DNS
 	Ports        []PortMapping
 	Labels       map[string]string
-	Annotations  map[string]string // opaque: stored and returned, never read
+	Annotations  map[string]string // stored and returned; read by nobody but a network of plugins
 	CgroupParent string            // cgroupfs-shaped; "" is the configured root
 	Sysctls      map[string]string
 	Overhead     *Resources
