@@ -50,6 +50,7 @@ var rooms = []room{
 	{"pkg/sandbox/network/cni/conf", nil, aLeaf},
 	{"pkg/sandbox/network/cni", []string{"pkg/sandbox/spec", "pkg/sandbox/step", "pkg/sandbox/network/cni/..."}, aLeaf},
 	{"pkg/sandbox/network", []string{"pkg/sandbox/spec", "pkg/sandbox/step", "pkg/sandbox/network/..."}, aLeaf},
+	{"pkg/sandbox/forward", nil, aLeaf},
 	{"pkg/sandbox/files", []string{"pkg/sandbox/spec", "pkg/sandbox/step"}, aLeaf},
 	{"pkg/sandbox/state", []string{"pkg/sandbox/spec"}, aLeaf},
 	{"pkg/sandbox/monitor", nil, aForm},

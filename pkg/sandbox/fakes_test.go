@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -29,6 +30,7 @@ type world struct {
 	shims   map[string]*fakeShim
 	boot    string
 	fail    map[string]error // by "kind verb", such as "netns make"
+	dialled string           // the network namespace that was last connected to
 }
 
 // fakeShim is a real process, so that pidfds and start ticks are real; what it "states" is written by the test.
@@ -255,6 +257,16 @@ func (f fakeShims) Stream(_ context.Context, l spec.Launch, r spec.StreamRequest
 	return 3, err
 }
 
+// fakeDialer finds everybody's port on this machine's own loopback, and remembers which namespace was asked for.
+type fakeDialer struct{ *world }
+
+func (f fakeDialer) Dial(ctx context.Context, netns string, port uint16) (net.Conn, error) {
+	f.mu.Lock()
+	f.dialled = netns
+	f.mu.Unlock()
+	return new(net.Dialer).DialContext(ctx, "tcp4", fmt.Sprintf("127.0.0.1:%d", port))
+}
+
 type fakeImages struct{ *world }
 
 func (f fakeImages) Use(_ context.Context, ref string) (spec.ImageUse, func(), error) {
@@ -273,7 +285,7 @@ func newRuntime(t *testing.T, w *world, dir string, change func(*Options)) *Runt
 		Layout:     spec.Layout{Root: dir + "/root", Run: dir + "/run", Netns: dir + "/netns"},
 		CgroupRoot: "/test",
 		Namespaces: fakeNamespaces{w}, Network: fakeNetwork{w}, Cgroups: fakeCgroups{w}, Files: fakeFiles{w},
-		Shims: fakeShims{w}, Sessions: fakeShims{w}, Images: fakeImages{w},
+		Shims: fakeShims{w}, Sessions: fakeShims{w}, Dialer: fakeDialer{w}, Images: fakeImages{w},
 		Node: security.Node{HeldCapabilities: []string{"CAP_CHOWN"}}, Pool: idmap.Default,
 		Handlers: []spec.Handler{{}},
 	}

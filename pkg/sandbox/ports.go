@@ -3,6 +3,7 @@ package sandbox
 import (
 	"context"
 	"io"
+	"net"
 	"net/netip"
 	"time"
 
@@ -93,6 +94,11 @@ type Sessions interface {
 	Exec(ctx context.Context, l spec.Launch, profile ExecProfile, r spec.ExecRequest) (spec.ExecResult, error)
 	// Stream is Exec with the caller's streams, until the command ends or ctx does.
 	Stream(ctx context.Context, l spec.Launch, r spec.StreamRequest) (exitCode int32, err error)
+}
+
+// Dialer connects to a TCP port on the loopback of a network namespace, by its path; "" is the node's.
+type Dialer interface {
+	Dial(ctx context.Context, netns string, port uint16) (net.Conn, error)
 }
 
 // ExecProfile and StartError live in spec, so that a launcher needs nothing else of ours.

@@ -32,6 +32,7 @@ type Options struct {
 	Files      Files
 	Shims      Shims
 	Sessions   Sessions
+	Dialer     Dialer
 	Images     Images
 
 	// Node is what the node has and its policy; Pool is its range of ids for user namespaces.

@@ -18,6 +18,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox"
 	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
 	"github.com/runtimed/runtimed/pkg/sandbox/files"
+	"github.com/runtimed/runtimed/pkg/sandbox/forward"
 	"github.com/runtimed/runtimed/pkg/sandbox/launch"
 	"github.com/runtimed/runtimed/pkg/sandbox/namespaces"
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
@@ -139,7 +140,8 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	}
 	return sandbox.New(sandbox.Options{
 		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified, NodeHostname: hostname,
-		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims, Images: images,
+		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims,
+		Dialer: forward.Dialer{}, Images: images,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
 		Handlers: []spec.Handler{handler}, Observe: o.Observe, Log: o.Log,
 	})
