@@ -29,6 +29,11 @@ type Runtime interface {
 
 	// UsePodCIDRs tells the subnets that the cluster gave this node.
 	UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error
+
+	// Events calls each with every event, in order, until ctx ends or each returns an error. subscribed is called once,
+	// before the first: what changes after it is not missed. A reader that is too slow is errdefs.ErrResourceExhausted.
+	Events(ctx context.Context, subscribed func(), each func(spec.Event) error) error
+
 	// Status waits for nothing: the kubelet asks every 5 s.
 	Status(ctx context.Context, verbose bool) spec.RuntimeStatus
 }

@@ -13,6 +13,7 @@ type runtimeService struct {
 	v1.UnimplementedRuntimeServiceServer
 	runtime     Runtime
 	version     string
+	leaving     context.Context // ends when the server is told to stop
 	runtimeSpec func(sandboxID, containerID string) ([]byte, error)
 }
 

@@ -17,7 +17,6 @@ var notServed = map[string]string{
 	"CheckpointContainer":       "checkpoints come with a later release",
 	"CheckpointPod":             "checkpoints come with a later release",
 	"RestorePod":                "checkpoints come with a later release",
-	"GetContainerEvents":        "events come with a later release; the kubelet lists instead",
 	"ListMetricDescriptors":     "metrics come with a later release",
 	"ListPodSandboxMetrics":     "metrics come with a later release",
 	"UpdatePodSandboxResources": "the kubelet owns the pod's group and has changed its limits already",

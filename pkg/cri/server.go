@@ -8,11 +8,14 @@ import (
 	"path"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
 // MaxMessage is the size of the largest message in either direction, in bytes: the kubelet's own limit.
@@ -32,13 +35,16 @@ type Options struct {
 // Server serves the CRI.
 type Server struct {
 	grpc *grpc.Server
-	log  *slog.Logger
+	// leave ends the streams that never end by themselves.
+	leave context.CancelCauseFunc
+	log   *slog.Logger
 }
 
 // New makes a server with both services of the CRI registered. RPCs that this release does not serve answer
 // Unimplemented by name.
 func New(o Options) *Server {
-	s := &Server{log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+	leaving, leave := context.WithCancelCause(context.Background())
+	s := &Server{log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), leave: leave}
 	s.grpc = grpc.NewServer(
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
@@ -47,7 +53,9 @@ func New(o Options) *Server {
 		// Local clients may ping as they like: a kubelet whose calls are long does.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
-	s.RegisterService(&v1.RuntimeService_ServiceDesc, &runtimeService{runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec})
+	s.RegisterService(&v1.RuntimeService_ServiceDesc, &runtimeService{
+		runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec, leaving: leaving,
+	})
 	s.RegisterService(&v1.ImageService_ServiceDesc, &imageService{images: o.Images, runtime: o.Runtime})
 	return s
 }
@@ -103,9 +111,13 @@ func unserved(name, why string) error {
 // Serve accepts connections until Stop, then returns nil.
 func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
 
-// Stop closes the listeners, lets the calls in flight finish, and breaks them off when ctx ends. When it returns, no
+// errLeaving ends what would never end by itself.
+var errLeaving = spec.Errorf(errdefs.ErrUnavailable, "the daemon is stopping: ask again")
+
+// Stop closes the listeners, ends the streams of events, lets the calls in flight finish, and breaks them off when ctx ends. When it returns, no
 // handler runs any more.
 func (s *Server) Stop(ctx context.Context) {
+	s.leave(errLeaving)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

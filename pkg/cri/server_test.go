@@ -50,6 +50,7 @@ var served = strings.Fields(`
 	StreamPodSandboxes
 	StreamContainers
 	StreamImages
+	GetContainerEvents
 `)
 
 // methods calls f for every method of the CRI with its name on the wire and an empty request.
@@ -91,15 +92,17 @@ func TestEveryRPCIsServedOrSaysWhyNot(t *testing.T) {
 				t.Fatal(err)
 			}
 			if err = s.SendMsg(req); err == nil {
-				err = errors.Join(s.CloseSend(), s.RecvMsg(resp))
+				err = s.CloseSend()
+			}
+			if name == "GetContainerEvents" && err == nil {
+				_, err = s.Header() // it never ends
+			} else if err == nil {
+				err = s.RecvMsg(resp)
 			}
 		} else {
 			err = d.conn.Invoke(t.Context(), full, req, resp)
 		}
 		code := status.Code(err)
-		if u, ok := err.(interface{ Unwrap() []error }); ok {
-			code = status.Code(u.Unwrap()[0])
-		}
 		if want[name] {
 			if stream && errors.Is(err, io.EOF) {
 				return // a list of nothing

@@ -77,6 +77,7 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, req spec.Containe
 		return "", err
 	}
 	r.adopt(c)
+	r.publish(p, c.spec.ID, spec.EventCreated)
 	return c.spec.ID, nil
 }
 
@@ -200,6 +201,7 @@ func (r *Runtime) removeContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	r.disown(c)
+	r.publish(c.pod, c.spec.ID, spec.EventDeleted)
 	r.Images.Collect()
 	return nil
 }

@@ -81,13 +81,13 @@ func (r *Runtime) runSandbox(ctx context.Context, req spec.SandboxRequest) (stri
 	flow := r.podFlow(p)
 	err = flow.Run(ctx)
 	if err == nil {
-		p.show()
+		r.appear(p)
 		return id, nil
 	}
 	undo, cancel := detached(ctx)
 	defer cancel()
 	if uerr := flow.Teardown(undo); uerr != nil {
-		p.show() // as NOTREADY: it is there to be stopped and removed again
+		r.appear(p) // as NOTREADY: it is there to be stopped and removed again
 		r.Log.Error("a sandbox that could not be made could not be undone either", "sandbox", id, "error", err, "undo", uerr)
 		return "", err
 	}
@@ -175,6 +175,7 @@ func (r *Runtime) removePod(ctx context.Context, p *pod) error {
 		return err
 	}
 	r.forget(p)
+	r.publish(p, p.spec.ID, spec.EventDeleted)
 	return nil
 }
 

@@ -213,12 +213,20 @@ func (r *Runtime) markStopped(p *pod) {
 	if stopped {
 		return
 	}
-	now := r.Now().UnixNano()
-	if err := r.setStatus(p, func(s *spec.SandboxStatus) { s.StoppedAt = now }); err != nil {
+	now, first := r.Now().UnixNano(), false
+	stop := func(s *spec.SandboxStatus) {
+		if first = s.StoppedAt == 0; first {
+			s.StoppedAt = now
+		}
+	}
+	if err := r.setStatus(p, stop); err != nil {
 		p.mu.Lock()
-		p.status.StoppedAt = now
+		stop(&p.status)
 		p.mu.Unlock()
 		r.Log.Warn("a stopped sandbox could not be recorded as such", "sandbox", p.spec.ID, "error", err)
+	}
+	if first {
+		r.publish(p, p.spec.ID, spec.EventStopped)
 	}
 }
 

@@ -83,6 +83,8 @@ func (r *Runtime) remember(rec state.SandboxRecord) *pod {
 	p.network = rec.Network
 	if rec.Status != nil {
 		p.status = *rec.Status
+		// Shown at once: what is found out about its containers is everybody's business.
+		p.visible = p.status.ReadyAt != 0
 	}
 	r.mu.Lock()
 	r.pods[p.spec.ID] = p
@@ -102,14 +104,13 @@ func (r *Runtime) recoverPod(ctx context.Context, rec state.SandboxRecord) {
 	p := r.pod(rec.Spec.ID)
 	if rec.Status == nil || rec.Status.ReadyAt == 0 {
 		if err := r.removePod(ctx, p); err != nil {
-			p.show()
+			r.appear(p)
 			r.Log.Error("a half-made sandbox could not be undone; remove it", "sandbox", p.spec.ID, "error", err)
 			return
 		}
 		r.Log.Info("a half-made sandbox was undone", "sandbox", p.spec.ID)
 		return
 	}
-	p.show()
 	switch {
 	case p.state(r.bootID) == spec.SandboxReady && r.pinned(p):
 		r.watchInit(p)
@@ -159,6 +160,7 @@ func (r *Runtime) recoverContainer(ctx context.Context, c *container) {
 		}
 		r.background.Go(func() { r.awaitStart(c, release) })
 	case state.VerdictEnded:
+		r.publishEndMeanwhile(c)
 		close(c.done)
 		r.background.Go(func() { r.clear(c) })
 	case state.VerdictRebooted:
@@ -183,6 +185,7 @@ func (r *Runtime) settle(ctx context.Context, c *container, e spec.Exit) {
 // its sandbox ends the wait.
 func (r *Runtime) awaitStart(c *container, release func()) {
 	if r.hasStarted(c) {
+		r.publish(c.pod, c.spec.ID, spec.EventStarted)
 		release()
 		r.watch(c, nil)
 		return
@@ -245,6 +248,7 @@ func (r *Runtime) purge(ctx context.Context, b state.Bad) error {
 		id = b.ContainerID
 		if c, err := r.findContainer(id); err == nil {
 			r.disown(c)
+			r.publish(c.pod, c.spec.ID, spec.EventDeleted)
 		}
 	}
 	groups, err := r.Cgroups.Find(ctx, id)

@@ -54,6 +54,7 @@ type Runtime struct {
 	bootID string
 
 	flights flights
+	events  bus
 	// background are the goroutines that watch and remove; quit ends the waits among them.
 	background sync.WaitGroup
 	quit       context.Context

@@ -101,6 +101,7 @@ func (r *Runtime) readStarted(c *container) error {
 		return &StartError{Message: "the shim said that the container runs, and left no started.json"}
 	}
 	c.change(func(f *spec.Facts) { f.Started = started })
+	r.publish(c.pod, c.spec.ID, spec.EventStarted)
 	r.watch(c, exit)
 	return nil
 }
@@ -181,6 +182,7 @@ func (r *Runtime) end(c *container, e spec.Exit) {
 	} else {
 		c.change(func(f *spec.Facts) { f.Exit = &e })
 	}
+	r.publish(c.pod, c.spec.ID, spec.EventStopped) // before who waits for the end is told
 	close(c.done)
 	r.Log.Info("container ended", "container", c.spec.ID, "code", e.Code, "reason", e.Why(), "log_bytes_lost", e.LogLost)
 }

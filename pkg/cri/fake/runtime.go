@@ -20,6 +20,9 @@ type Runtime struct {
 	// Handlers of Status.
 	Handlers []spec.Handler
 
+	// EventsOf are sent to every reader of events, which then waits for its end.
+	EventsOf []spec.Event
+
 	mu         sync.Mutex
 	next       int
 	sandboxes  map[string]*spec.SandboxView
@@ -218,6 +221,21 @@ func (r *Runtime) UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
 	defer r.mu.Unlock()
 	r.PodCIDRs = cidrs
 	return nil
+}
+
+// Events sends EventsOf, and waits until ctx ends.
+func (r *Runtime) Events(ctx context.Context, subscribed func(), each func(spec.Event) error) error {
+	if err := r.enter(ctx, "Events"); err != nil {
+		return err
+	}
+	subscribed()
+	for _, e := range r.EventsOf {
+		if err := each(e); err != nil {
+			return err
+		}
+	}
+	<-ctx.Done()
+	return context.Cause(ctx)
 }
 
 // Status is good.
