@@ -215,22 +215,29 @@ func TestPaths(t *testing.T) {
 	}
 	none := func(*ContainerInput) {}
 	all := len(maskedPaths) + len(node.MaskedPaths)
+	cri := node
+	cri.Policy = PolicyCRI
 	for _, c := range []struct {
 		name       string
+		node       Node
 		pod, edit  func(*ContainerInput)
 		masked, ro int
 		holds      string
 	}{
-		{"nothing asked", none, none, all, len(readonlyPaths), "/proc/kcore"},
-		{"nothing asked, the node's ids", nodePod, none, all, len(readonlyPaths), "/proc/kcore"},
-		{"more asked", none, lists([]string{"/x/"}, []string{"/y", "/proc/sys"}), all + 1, len(readonlyPaths) + 1, "/x"},
-		{"fewer asked", none, lists([]string{"/proc/kcore"}, nil), all, len(readonlyPaths), "/proc/timer_list"},
-		{"fewer asked, in a pod that asked", askedPod, lists([]string{"/proc/kcore"}, nil), all, len(readonlyPaths), "/proc/timer_list"},
-		{"unmasked", askedPod, none, 0, 0, ""},
-		{"privileged", nodePod, security(func(s *spec.ContainerSecurity) { s.Privileged = true }), 0, 0, ""},
-		{"privileged, asked", nodePod, security(func(s *spec.ContainerSecurity) { s.Privileged, s.MaskedPaths = true, []string{"/x"} }), 0, 0, ""},
+		{"nothing asked", node, none, none, all, len(readonlyPaths), "/proc/kcore"},
+		{"nothing asked, the node's ids", node, nodePod, none, all, len(readonlyPaths), "/proc/kcore"},
+		{"more asked", node, none, lists([]string{"/x/"}, []string{"/y", "/proc/sys"}), all + 1, len(readonlyPaths) + 1, "/x"},
+		{"fewer asked", node, none, lists([]string{"/proc/kcore"}, nil), all, len(readonlyPaths), "/proc/timer_list"},
+		{"fewer asked, in a pod that asked", node, askedPod, lists([]string{"/proc/kcore"}, nil), all, len(readonlyPaths), "/proc/timer_list"},
+		{"unmasked", node, askedPod, none, 0, 0, ""},
+		{"privileged", node, nodePod, security(func(s *spec.ContainerSecurity) { s.Privileged = true }), 0, 0, ""},
+		{"privileged, asked", node, nodePod, security(func(s *spec.ContainerSecurity) { s.Privileged, s.MaskedPaths = true, []string{"/x"} }), 0, 0, ""},
+		{"nothing asked, policy cri", cri, nodePod, none, all, len(readonlyPaths), "/proc/kcore"},
+		{"lists, policy cri", cri, nodePod, lists([]string{"/x/"}, []string{"/y"}), 1, 1, "/x"},
+		{"one list, policy cri", cri, nodePod, lists([]string{"/proc/kcore"}, nil), 1, len(readonlyPaths), "/proc/kcore"},
+		{"unmasked, policy cri", cri, askedPod, none, 0, 0, ""},
 	} {
-		p, err := ResolveContainer(container(c.pod, c.edit), node)
+		p, err := ResolveContainer(container(c.pod, c.edit), c.node)
 		if err != nil || len(p.MaskedPaths) != c.masked || len(p.ReadonlyPaths) != c.ro || c.holds != "" && !slices.Contains(p.MaskedPaths, c.holds) {
 			t.Errorf("%s: %v %v, %v", c.name, p.MaskedPaths, p.ReadonlyPaths, err)
 		}

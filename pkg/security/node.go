@@ -12,8 +12,8 @@ type Policy string
 const (
 	// PolicyAuto, the default: a pod is sandboxed unless it asked for the host. No pod fails because of it.
 	PolicyAuto Policy = "auto"
-	// PolicyCRI gives a pod exactly what the CRI request says: no user namespace, and no seccomp filter, that it does
-	// not name.
+	// PolicyCRI gives a pod exactly what the CRI request says, and what the CRI says of what a request leaves out: no
+	// seccomp filter that it does not name, but a user namespace (see Differences).
 	PolicyCRI Policy = "cri"
 )
 

@@ -40,8 +40,9 @@ var readonlyPaths = []string{
 const maxPaths = 1024
 
 // protect decides the masked and read-only paths: the union of the request's and ours, because a list that was written
-// for another runtime does not know what this kernel has. Only a request with both lists empty, in a user namespace
-// that the pod asked for itself, gets none: that is procMount: Unmasked, which Kubernetes allows nowhere else.
+// for another runtime does not know what this kernel has; under PolicyCRI the request's alone. An empty list is ours under
+// each policy, because it cannot be told from one that was left out. Only a request with both lists empty, in a user
+// namespace that the pod asked for itself, gets none: that is procMount: Unmasked, which Kubernetes allows nowhere else.
 func protect(p *spec.Profile, r spec.ContainerSecurity, n Node, unmaskable bool) error {
 	if p.Privileged {
 		if len(r.MaskedPaths)+len(r.ReadonlyPaths) > 0 {
@@ -53,11 +54,18 @@ func protect(p *spec.Profile, r spec.ContainerSecurity, n Node, unmaskable bool)
 		p.Reasons = append(p.Reasons, spec.Reason{Field: "security.masked_paths", Text: "no path is masked: the request names none, and the pod asked for a user namespace of its own"})
 		return nil
 	}
+	masked, readonly := [][]string{maskedPaths, n.MaskedPaths}, [][]string{readonlyPaths}
+	if len(r.MaskedPaths) > 0 && !n.reading().addPaths {
+		masked = nil
+	}
+	if len(r.ReadonlyPaths) > 0 && !n.reading().addPaths {
+		readonly = nil
+	}
 	var err error
-	if p.MaskedPaths, err = union("security.masked_paths", r.MaskedPaths, maskedPaths, n.MaskedPaths); err != nil {
+	if p.MaskedPaths, err = union("security.masked_paths", r.MaskedPaths, masked...); err != nil {
 		return err
 	}
-	p.ReadonlyPaths, err = union("security.readonly_paths", r.ReadonlyPaths, readonlyPaths)
+	p.ReadonlyPaths, err = union("security.readonly_paths", r.ReadonlyPaths, readonly...)
 	return err
 }
 

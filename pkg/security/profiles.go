@@ -17,10 +17,7 @@ func seccompProfile(r spec.ContainerSecurity, n Node) (spec.SecurityProfile, []s
 	unconfined := spec.SecurityProfile{Type: spec.ProfileUnconfined}
 	asked := r.Seccomp
 	if asked == nil {
-		asked = &spec.SecurityProfile{Type: spec.ProfileRuntimeDefault}
-		if n.Policy == PolicyCRI {
-			asked = &unconfined
-		}
+		asked = &spec.SecurityProfile{Type: n.reading().seccomp}
 	}
 	if asked.Type != spec.ProfileLocalhost && asked.Localhost != "" {
 		return unconfined, nil, spec.Invalidf("security.seccomp: a path is given, and the type is %q", asked.Type)

@@ -35,7 +35,7 @@ func ResolveSandbox(r spec.SandboxRequest, n Node) (spec.SandboxProfile, error) 
 	if s.RunAsGroup != nil && s.RunAsUser == nil {
 		return spec.SandboxProfile{}, spec.Invalidf("security.run_as_group is set without run_as_user")
 	}
-	p, err := userNamespace(s, n)
+	p, err := userNamespace(s)
 	if err != nil {
 		return spec.SandboxProfile{}, err
 	}
@@ -73,7 +73,7 @@ func checkPodModes(ns spec.Namespaces) error {
 	return nil
 }
 
-func userNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, error) {
+func userNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
 	u := s.Namespaces.User
 	if u.Mode != spec.NamespacePod && len(u.UIDs)+len(u.GIDs) > 0 {
 		return spec.SandboxProfile{}, spec.Invalidf("security.namespaces.user: id maps are given, and mode POD is not")
@@ -83,9 +83,6 @@ func userNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, error) 
 		return spec.SandboxProfile{Reasons: []spec.Reason{{Field: "security.namespaces.user", Text: "the pod asked for the node's user namespace"}}}, nil
 	case spec.NamespacePod:
 		return askedUserNamespace(s)
-	}
-	if n.Policy == PolicyCRI {
-		return spec.SandboxProfile{Reasons: []spec.Reason{{Field: "security.namespaces.user", Text: "the pod did not ask for a user namespace, and the node's policy is cri"}}}, nil
 	}
 	var reasons []spec.Reason
 	for _, e := range podExcuses {

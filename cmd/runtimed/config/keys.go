@@ -57,7 +57,7 @@ var Sections = []Section{
 	}},
 	{Name: "security", Keys: []Key{
 		{"security.policy", "\"auto\": a pod is sandboxed further than it asked, unless it needs the host. \"cri\": a pod gets exactly what the " +
-			"request says, so no user namespace and no seccomp filter that it does not name."},
+			"request says, so no seccomp filter that it does not name; docs/security.md has all differences."},
 		{"security.capabilities", "Capabilities of a container that neither adds nor drops any."},
 		{"security.seccomp_root", "Directory below which seccomp profiles of the type Localhost must be, such as the kubelet's, " +
 			"/var/lib/kubelet/seccomp. Empty: anywhere."},
