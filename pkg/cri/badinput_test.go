@@ -180,16 +180,33 @@ var badContainers = []badContainer{
 	}, invalid, "mounts[0].recursive_read_only"},
 	{"image mount", func(c *v1.ContainerConfig) {
 		c.Mounts[0].HostPath, c.Mounts[0].Image = "", &v1.ImageSpec{Image: "x"}
-	}, unserved, "mounts[0].image"},
+		c.Mounts[0].Propagation = v1.MountPropagation_PROPAGATION_BIDIRECTIONAL
+	}, invalid, "mounts[0].propagation"},
+	{"image mount without a name", func(c *v1.ContainerConfig) {
+		c.Mounts[0].HostPath, c.Mounts[0].Image = "", &v1.ImageSpec{}
+	}, invalid, "mounts[0].image.image"},
+	{"image mount with maps", func(c *v1.ContainerConfig) {
+		one := []*v1.IDMapping{{Length: 1}}
+		c.Mounts[0] = &v1.Mount{ContainerPath: "/data", Image: &v1.ImageSpec{Image: "x"}, UidMappings: one, GidMappings: one}
+	}, invalid, "mounts[0].uidMappings"},
+	{"image path out of the image", func(c *v1.ContainerConfig) {
+		c.Mounts[0] = &v1.Mount{ContainerPath: "/data", Image: &v1.ImageSpec{Image: "x"}, ImageSubPath: "a/../../b"}
+	}, invalid, "mounts[0].image_sub_path"},
+	{"absolute image path", func(c *v1.ContainerConfig) {
+		c.Mounts[0] = &v1.Mount{ContainerPath: "/data", Image: &v1.ImageSpec{Image: "x"}, ImageSubPath: "/etc"}
+	}, invalid, "mounts[0].image_sub_path"},
 	{"image mount with a path", func(c *v1.ContainerConfig) { c.Mounts[0].Image = &v1.ImageSpec{Image: "x"} }, invalid, "mounts[0]"},
 	{"image path without image", func(c *v1.ContainerConfig) { c.Mounts[0].ImageSubPath = "x" }, invalid, "mounts[0].image_sub_path"},
-	{"mount options", func(c *v1.ContainerConfig) { c.Mounts[0].MountOptions = []string{"noexec"} }, unserved, "mounts[0].mount_options"},
+	{"mount options", func(c *v1.ContainerConfig) { c.Mounts[0].MountOptions = []string{"noexec", "suid"} }, invalid, "mounts[0].mount_options[1]"},
+	{"mount options twice", func(c *v1.ContainerConfig) { c.Mounts[0].MountOptions = []string{"nodev", "nodev"} }, invalid, "mounts[0].mount_options[1]"},
 	{"relative device", func(c *v1.ContainerConfig) { c.Devices[0].HostPath = "dev/fuse" }, invalid, "devices[0].host_path"},
 	{"device without a place", func(c *v1.ContainerConfig) { c.Devices[0].ContainerPath = "" }, invalid, "devices[0].container_path"},
 	{"device permissions", func(c *v1.ContainerConfig) { c.Devices[0].Permissions = "rwx" }, invalid, "devices[0].permissions"},
 	{"device permissions twice", func(c *v1.ContainerConfig) { c.Devices[0].Permissions = "rr" }, invalid, "devices[0].permissions"},
 	{"no device permissions", func(c *v1.ContainerConfig) { c.Devices[0].Permissions = "" }, invalid, "devices[0].permissions"},
-	{"CDI device", func(c *v1.ContainerConfig) { c.CDIDevices = []*v1.CDIDevice{{Name: "a/b=c"}} }, unserved, "config.CDI_devices"},
+	{"CDI device", func(c *v1.ContainerConfig) { c.CDIDevices = []*v1.CDIDevice{{Name: "a/b"}} }, invalid, "config.CDI_devices[0].name"},
+	{"CDI device without a name", func(c *v1.ContainerConfig) { c.CDIDevices = []*v1.CDIDevice{nil} }, invalid, "config.CDI_devices[0].name"},
+	{"CDI annotation", func(c *v1.ContainerConfig) { c.Annotations = map[string]string{"cdi.k8s.io/x": "v/c=a,nonsense"} }, invalid, `config.annotations["cdi.k8s.io/x"]`},
 	{"absolute log path", func(c *v1.ContainerConfig) { c.LogPath = "/etc/passwd" }, invalid, "config.log_path"},
 	{"log path with ..", func(c *v1.ContainerConfig) { c.LogPath = "../../etc/passwd" }, invalid, "config.log_path"},
 	{"log path that is a directory", func(c *v1.ContainerConfig) { c.LogPath = "c/" }, invalid, "config.log_path"},

@@ -130,6 +130,16 @@ func openFile(dirs []string, path string) (io.ReadCloser, error) {
 	return nil, fs.ErrNotExist
 }
 
+func findFile(dirs []string, path string) (bool, error) {
+	f, err := openFile(dirs, path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	info, err := f.(*os.File).Stat()
+	return err == nil && info.IsDir(), err
+}
+
 // node is a store under test, with what is around it.
 type node struct {
 	*Store
@@ -180,7 +190,7 @@ func (n *node) open() {
 		n.t.Fatal(err)
 	}
 	n.Store, err = Open(Options{
-		Layout: n.layout, Registry: client, Policy: policy, Unpacker: n.unpacker, OpenFile: openFile,
+		Layout: n.layout, Registry: client, Policy: policy, Unpacker: n.unpacker, OpenFile: openFile, FindFile: findFile,
 		InUse: n.containers, Observe: n.see, Log: slog.New(slog.NewTextHandler(n.log, nil)),
 	})
 	if err != nil {

@@ -19,7 +19,7 @@ type Unpacker interface {
 	Unpack(ctx context.Context, r layer.Request) (layer.Result, error)
 }
 
-// Options of a Store. Registry, Unpacker and OpenFile are needed.
+// Options of a Store. Registry, Unpacker, OpenFile and FindFile are needed.
 type Options struct {
 	Layout   spec.Layout
 	Registry *registry.Client
@@ -29,6 +29,8 @@ type Options struct {
 	Limits layer.Limits
 	// OpenFile opens a regular file below layer directories, lowest first, as Store.Open says.
 	OpenFile func(dirs []string, path string) (io.ReadCloser, error)
+	// FindFile tells what is at a path of layer directories, lowest first, as Store.Find says.
+	FindFile func(dirs []string, path string) (dir bool, err error)
 	// InUse returns what the container records hold. The store protects their layers, by chain id, even where the image's
 	// own record is lost. It is called without a lock of the store's, from any goroutine; nil is none.
 	InUse func() []spec.ImageUse
@@ -41,8 +43,8 @@ type Options struct {
 }
 
 func (o *Options) check() error {
-	if o.Layout.Root == "" || o.Registry == nil || o.Unpacker == nil || o.OpenFile == nil {
-		return spec.Invalidf("the image store needs a root directory, a registry client, an unpacker and a way to open files")
+	if o.Layout.Root == "" || o.Registry == nil || o.Unpacker == nil || o.OpenFile == nil || o.FindFile == nil {
+		return spec.Invalidf("the image store needs a root directory, a registry client, an unpacker and ways to open and find files")
 	}
 	if o.InUse == nil {
 		o.InUse = func() []spec.ImageUse { return nil }

@@ -152,6 +152,24 @@ func (s *Store) settleTags() {
 // Open opens a regular file of unpacked layers (chain ids, lowest first), resolved as a process with these layers as its
 // root would see it: no symbolic link leaves them. The error matches fs.ErrNotExist where there is none.
 func (s *Store) Open(layers []string, path string) (io.ReadCloser, error) {
+	dirs, err := s.layerDirs(layers)
+	if err != nil {
+		return nil, err
+	}
+	return s.opts.OpenFile(dirs, path)
+}
+
+// Find tells whether a path of unpacked layers is a directory, or else a regular file, resolved as Open does. The error
+// matches fs.ErrNotExist where there is neither.
+func (s *Store) Find(layers []string, path string) (dir bool, err error) {
+	dirs, err := s.layerDirs(layers)
+	if err != nil {
+		return false, err
+	}
+	return s.opts.FindFile(dirs, path)
+}
+
+func (s *Store) layerDirs(layers []string) ([]string, error) {
 	dirs := make([]string, 0, len(layers))
 	for _, l := range layers {
 		chain, err := content.ParseDigest(l)
@@ -163,7 +181,7 @@ func (s *Store) Open(layers []string, path string) (io.ReadCloser, error) {
 	if len(dirs) == 0 {
 		return nil, fs.ErrNotExist
 	}
-	return s.opts.OpenFile(dirs, path)
+	return dirs, nil
 }
 
 // syncfs makes all that was written to the store's file system durable (syncfs(2)).

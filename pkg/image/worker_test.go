@@ -30,7 +30,7 @@ func jailed(t *testing.T, n *node) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}
-	n.opts.Unpacker, n.opts.OpenFile = layer.Worker{Path: worker}, rootfs.Open
+	n.opts.Unpacker, n.opts.OpenFile, n.opts.FindFile = layer.Worker{Path: worker}, rootfs.Open, rootfs.Find
 }
 
 func TestPullWithTheRealWorker(t *testing.T) {

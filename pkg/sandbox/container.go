@@ -51,10 +51,16 @@ func (r *Runtime) createContainer(ctx context.Context, p *pod, req spec.Containe
 		return "", err
 	}
 	defer unuse() // from its record on, the container protects its image itself
+	mounted, unmount, err := r.borrowMounts(ctx, req)
+	if err != nil {
+		return "", err
+	}
+	defer unmount()
 	c, err := r.plan(p, req, image)
 	if err != nil {
 		return "", err
 	}
+	c.spec.MountImages = mounted
 	if _, _, err := r.bundle(c); err != nil { // what cannot be started is refused now, and built again at Start
 		return "", err
 	}
@@ -101,16 +107,26 @@ func (r *Runtime) plan(p *pod, req spec.ContainerRequest, image spec.ImageUse) (
 		return nil, err
 	}
 	defer group.Close()
-	profile, err := security.ResolveContainer(security.ContainerInput{
+	target, err := r.pidTarget(p, req)
+	if err != nil {
+		return nil, err
+	}
+	in := security.ContainerInput{
 		Request: req, Sandbox: p.spec, Image: image.Config, Passwd: passwd, Group: group,
 		NotIDMappable: func(m spec.Mount) error { return r.Namespaces.CanIDMap(p.spec.ID, m.HostPath) },
-	}, r.Node)
+	}
+	targetID := ""
+	if target != nil {
+		targetID, in.Target = target.spec.ID, &target.spec
+	}
+	profile, err := security.ResolveContainer(in, r.Node)
 	if err != nil {
 		return nil, err
 	}
 	id := newID()
 	return newContainer(p, spec.Container{
-		Version: spec.RecordVersion, ID: id, SandboxID: p.spec.ID, CreatedAt: r.Now().UnixNano(), BootID: r.bootID,
+		PIDTarget: targetID,
+		Version:   spec.RecordVersion, ID: id, SandboxID: p.spec.ID, CreatedAt: r.Now().UnixNano(), BootID: r.bootID,
 		Request: req, Image: image, Profile: profile,
 		LogPath:    r.logPath(p, req.LogPath),
 		StopSignal: orElse(req.StopSignal, orElse(image.Config.StopSignal, "SIGTERM")),

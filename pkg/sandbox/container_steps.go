@@ -66,8 +66,14 @@ func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 		return nil, spec.Launch{}, err
 	}
 	in.Seccomp = filter
+	if in.PIDTarget, err = r.pidOwner(c); err != nil {
+		return nil, spec.Launch{}, err
+	}
 	paths := hostpath.Resolver{Forbidden: []string{r.Layout.Root, r.Layout.Run}}
 	for _, m := range c.spec.Request.Mounts {
+		if m.Image != "" {
+			continue
+		}
 		real, err := paths.Resolve(m.HostPath)
 		if err == nil {
 			err = hostpath.CheckPropagation(real, m.Propagation)

@@ -277,6 +277,12 @@ func (f fakeImages) Use(_ context.Context, ref string) (spec.ImageUse, func(), e
 }
 func (f fakeImages) Collect()                                     {}
 func (f fakeImages) Open([]string, string) (io.ReadCloser, error) { return nil, fs.ErrNotExist }
+func (f fakeImages) Find(_ []string, path string) (bool, error) {
+	if path != "/" && path != "/data" {
+		return false, fs.ErrNotExist
+	}
+	return true, nil
+}
 
 // newRuntime is a Runtime over the world. Two over the same directory are a daemon and its successor.
 func newRuntime(t *testing.T, w *world, dir string, change func(*Options)) *Runtime {

@@ -114,6 +114,9 @@ type Images interface {
 	// Open opens a regular file of the unpacked image, resolved as a process with that image as its root would see it:
 	// no symbolic link leaves it. The error matches fs.ErrNotExist where there is none.
 	Open(layers []string, path string) (io.ReadCloser, error)
+	// Find tells whether a path of the unpacked image, resolved as Open does, is a directory, or else a regular file. The
+	// error matches fs.ErrNotExist where it is neither.
+	Find(layers []string, path string) (dir bool, err error)
 	// Collect removes what no image and no container record holds any more, in the background.
 	Collect()
 }

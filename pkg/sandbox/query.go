@@ -168,6 +168,9 @@ func (r *Runtime) ImagesInUse() []spec.ImageUse {
 	uses := make([]spec.ImageUse, 0, len(r.containers))
 	for _, c := range r.containers {
 		uses = append(uses, c.spec.Image)
+		for _, u := range c.spec.MountImages {
+			uses = append(uses, u)
+		}
 	}
 	return uses
 }
@@ -191,7 +194,7 @@ func (r *Runtime) UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
 
 // Status is made from memory and waits for nothing.
 func (r *Runtime) Status(_ context.Context, verbose bool) spec.RuntimeStatus {
-	s := spec.RuntimeStatus{Runtime: spec.Condition{OK: true}, Network: r.Network.Condition(), Handlers: r.Handlers}
+	s := spec.RuntimeStatus{Runtime: spec.Condition{OK: true}, Network: r.Network.Condition(), Handlers: r.Handlers, Features: r.Features}
 	if verbose {
 		layout, _ := json.Marshal(r.Layout) // plain strings always marshal
 		s.Info = map[string]string{"layout": string(layout)}

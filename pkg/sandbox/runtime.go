@@ -40,6 +40,7 @@ type Options struct {
 	Pool idmap.Pool
 	// Handlers are the runtime handlers that Status lists, by name; "" is the default.
 	Handlers []spec.Handler
+	Features spec.Features
 
 	Observe step.Observer
 	Log     *slog.Logger

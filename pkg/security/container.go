@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/security/capability"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
@@ -19,6 +17,9 @@ type ContainerInput struct {
 	Image   spec.ImageConfig
 	// Passwd and Group are the image's files; nil is a file that is not there.
 	Passwd, Group io.Reader
+	// Target is the running container of the same pod whose PID namespace is to be shared (mode TARGET); nil where it is
+	// not there.
+	Target *spec.Container
 	// NotIDMappable says why a mount cannot be seen through the pod's user namespace, or nil. It is asked only where
 	// that matters. A nil func is a node where every mount can.
 	NotIDMappable func(m spec.Mount) error
@@ -29,6 +30,9 @@ type ContainerInput struct {
 func ResolveContainer(in ContainerInput, n Node) (spec.Profile, error) {
 	s := in.Request.Security
 	if err := checkModes(s.Namespaces, in.Sandbox); err != nil {
+		return spec.Profile{}, err
+	}
+	if err := checkTarget(in); err != nil {
 		return spec.Profile{}, err
 	}
 	file, err := passwd.Read(in.Passwd, in.Group)
@@ -46,7 +50,7 @@ func ResolveContainer(in ContainerInput, n Node) (spec.Profile, error) {
 	if err := place(&p, in, who); err != nil {
 		return spec.Profile{}, err
 	}
-	for _, decide := range []func(*spec.Profile, ContainerInput, Node) error{capabilities, profiles, paths, oomScore} {
+	for _, decide := range []func(*spec.Profile, ContainerInput, Node) error{capabilities, profiles, paths, mounts, oomScore} {
 		if err := decide(&p, in, n); err != nil {
 			return spec.Profile{}, err
 		}
@@ -72,13 +76,27 @@ func checkModes(ns spec.Namespaces, sb spec.Sandbox) error {
 		}
 	}
 	switch ns.PID {
-	case spec.NamespacePod, spec.NamespaceUnset, spec.NamespaceContainer, spec.NamespaceNode:
-	case spec.NamespaceTarget:
-		return spec.Errorf(errdefs.ErrNotImplemented, "security.namespaces.pid: mode TARGET is not served yet")
+	case spec.NamespacePod, spec.NamespaceUnset, spec.NamespaceContainer, spec.NamespaceNode, spec.NamespaceTarget:
 	default:
 		return spec.Invalidf("security.namespaces.pid: mode %q is not possible", ns.PID)
 	}
 	return checkUserMode(ns.User, sb.Profile)
+}
+
+// checkTarget: whoever shares a container's PID namespace sees its processes, and with CAP_SYS_PTRACE, or as the same
+// user with no more capabilities than its own, may trace them (ptrace(2)). That is what was asked, and it ends at the pod.
+func checkTarget(in ContainerInput) error {
+	const field = "security.namespaces.target"
+	if in.Request.Security.Namespaces.PID != spec.NamespaceTarget {
+		return nil
+	}
+	switch t := in.Target; {
+	case t == nil:
+		return spec.Preconditionf("%s: container %.64q does not run", field, in.Request.Security.Namespaces.Target)
+	case t.SandboxID != in.Sandbox.ID:
+		return spec.Invalidf("%s: container %s is of another pod, whose processes are not for this one", field, t.ID)
+	}
+	return nil
 }
 
 func checkUserMode(u spec.UserNamespace, pod spec.SandboxProfile) error {
@@ -140,6 +158,23 @@ func profiles(p *spec.Profile, in ContainerInput, n Node) error {
 func paths(p *spec.Profile, in ContainerInput, n Node) error {
 	asked := in.Sandbox.Request.Security.Namespaces.User.Mode == spec.NamespacePod
 	return protect(p, in.Request.Security, n, asked && !onNode(p, in))
+}
+
+// mounts refuses what this kernel would only half do. The message of a recursive read-only mount begins with cri-api's
+// ErrRROUnsupported.
+func mounts(_ *spec.Profile, in ContainerInput, n Node) error {
+	if n.MountAttr {
+		return nil
+	}
+	for i, m := range in.Request.Mounts {
+		switch {
+		case m.RecursiveReadonly:
+			return spec.Preconditionf("RROUnsupported: mounts[%d].recursive_read_only: this kernel cannot make a mount read-only with all below it (Linux 5.12 can)", i)
+		case len(m.Options) > 0:
+			return spec.Preconditionf("mounts[%d].mount_options: this kernel cannot change a mount with all below it (Linux 5.12 can)", i)
+		}
+	}
+	return nil
 }
 
 // oomScore is the request's, as low as this daemon may set it.

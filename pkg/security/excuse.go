@@ -23,6 +23,9 @@ var containerExcuses = []struct {
 	{"security.namespaces.pid", func(in ContainerInput, _ identity) string {
 		return when(in.Request.Security.Namespaces.PID == spec.NamespaceNode, "the node's processes belong to the node's user namespace")
 	}},
+	{"security.namespaces.target", func(in ContainerInput, _ identity) string {
+		return when(in.Target != nil && in.Target.Profile.HostIDs, "its target's processes belong to the node's user namespace")
+	}},
 	{"devices", func(in ContainerInput, _ identity) string {
 		return when(len(in.Request.Devices) > 0, "the node's devices belong to the node's root")
 	}},
@@ -38,6 +41,9 @@ var containerExcuses = []struct {
 		for _, m := range in.Request.Mounts {
 			if in.NotIDMappable == nil {
 				break
+			}
+			if m.Image != "" {
+				continue // its layers are the store's, which a pod's map always covers
 			}
 			if err := in.NotIDMappable(m); err != nil {
 				return fmt.Sprintf("the volume at %q cannot be idmapped: %v", m.ContainerPath, err)

@@ -19,12 +19,21 @@ var excuses = []struct {
 	{"security.privileged", security(func(s *spec.ContainerSecurity) { s.Privileged = true })},
 	{"security.namespaces.user", security(func(s *spec.ContainerSecurity) { s.Namespaces.User.Mode = spec.NamespaceNode })},
 	{"security.namespaces.pid", security(func(s *spec.ContainerSecurity) { s.Namespaces.PID = spec.NamespaceNode })},
+	{"security.namespaces.target", func(in *ContainerInput) { target(spec.Profile{HostIDs: true})(in) }},
 	{"devices", func(in *ContainerInput) { in.Request.Devices = []spec.Device{{HostPath: "/dev/fuse"}} }},
 	{"mounts", mount(spec.Mount{ContainerPath: "/m", HostPath: "/h", Propagation: spec.PropagationBidirectional})},
 	{"mounts", func(in *ContainerInput) { nfs(in); mount(spec.Mount{ContainerPath: "/m", HostPath: "/nfs"})(in) }},
 	{"security.run_as_user", security(func(s *spec.ContainerSecurity) { s.RunAsUser = id64(70000) })},
 	{"security.run_as_group", security(func(s *spec.ContainerSecurity) { s.RunAsUser, s.RunAsGroup = id64(1), id64(65536) })},
 	{"security.supplemental_groups", security(func(s *spec.ContainerSecurity) { s.SupplementalGroups = []int64{5, 70000} })},
+}
+
+// target makes the container share the PID namespace of one of its pod.
+func target(p spec.Profile) func(*ContainerInput) {
+	return func(in *ContainerInput) {
+		in.Request.Security.Namespaces.PID, in.Request.Security.Namespaces.Target = spec.NamespaceTarget, "t"
+		in.Target = &spec.Container{ID: "t", SandboxID: in.Sandbox.ID, Profile: p}
+	}
 }
 
 func TestExcuses(t *testing.T) {
@@ -58,15 +67,20 @@ func TestExcuses(t *testing.T) {
 // TestNoExcuse: what leaves a container in its pod's user namespace.
 func TestNoExcuse(t *testing.T) {
 	for name, edit := range map[string]func(*ContainerInput){
-		"nothing":                func(*ContainerInput) {},
-		"a volume":               func(in *ContainerInput) { nfs(in); mount(spec.Mount{ContainerPath: "/m", HostPath: "/ext4"})(in) },
-		"a volume from the host": mount(spec.Mount{ContainerPath: "/m", HostPath: "/h", Propagation: spec.PropagationHostToContainer}),
-		"capabilities":           security(func(s *spec.ContainerSecurity) { s.Capabilities.Add = []string{"ALL"} }),
-		"unconfined":             security(func(s *spec.ContainerSecurity) { s.Seccomp = &spec.SecurityProfile{Type: spec.ProfileUnconfined} }),
-		"own PID namespace":      security(func(s *spec.ContainerSecurity) { s.Namespaces.PID = spec.NamespaceContainer }),
-		"POD":                    security(func(s *spec.ContainerSecurity) { s.Namespaces.User.Mode = spec.NamespacePod }),
-		"the last user":          security(func(s *spec.ContainerSecurity) { s.RunAsUser, s.RunAsGroup = id64(65535), id64(65535) }),
-		"the image's user":       image("1000:1001"),
+		"nothing":                    func(*ContainerInput) {},
+		"a volume":                   func(in *ContainerInput) { nfs(in); mount(spec.Mount{ContainerPath: "/m", HostPath: "/ext4"})(in) },
+		"a volume from the host":     mount(spec.Mount{ContainerPath: "/m", HostPath: "/h", Propagation: spec.PropagationHostToContainer}),
+		"capabilities":               security(func(s *spec.ContainerSecurity) { s.Capabilities.Add = []string{"ALL"} }),
+		"unconfined":                 security(func(s *spec.ContainerSecurity) { s.Seccomp = &spec.SecurityProfile{Type: spec.ProfileUnconfined} }),
+		"own PID namespace":          security(func(s *spec.ContainerSecurity) { s.Namespaces.PID = spec.NamespaceContainer }),
+		"its target's PID namespace": target(spec.Profile{}),
+		"an image, where volumes cannot be idmapped": func(in *ContainerInput) {
+			in.NotIDMappable = func(spec.Mount) error { return errors.New("never") }
+			mount(spec.Mount{ContainerPath: "/m", Image: "i"})(in)
+		},
+		"POD":              security(func(s *spec.ContainerSecurity) { s.Namespaces.User.Mode = spec.NamespacePod }),
+		"the last user":    security(func(s *spec.ContainerSecurity) { s.RunAsUser, s.RunAsGroup = id64(65535), id64(65535) }),
+		"the image's user": image("1000:1001"),
 		"the image's labels": func(in *ContainerInput) {
 			in.Image.Labels = map[string]string{"io.runtimed.userns": "node", "io.kubernetes.cri-o.userns-mode": "host"}
 		},

@@ -94,7 +94,7 @@ func openImages(c config.Config, o Options, libexec string, inUse func() []spec.
 		return nil, err
 	}
 	return image.Open(image.Options{
-		Layout: c.Layout(), Registry: client, Policy: policy, OpenFile: rootfs.Open, InUse: inUse,
+		Layout: c.Layout(), Registry: client, Policy: policy, OpenFile: rootfs.Open, FindFile: rootfs.Find, InUse: inUse,
 		Unpacker: layer.Worker{Path: filepath.Join(libexec, "runtimed-unpack")},
 		Limits: layer.Limits{
 			Bytes: c.Image.MaxLayerBytes, Entries: c.Image.MaxLayerEntries,
@@ -132,7 +132,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	if err != nil {
 		return nil, err
 	}
-	handler := spec.Handler{RecursiveReadonlyMounts: true}
+	handler := spec.Handler{RecursiveReadonlyMounts: node.MountAttr}
 	if err := pins.ProbeIDMap(layout.Layers()); err != nil {
 		o.Log.Warn("this node cannot idmap the layers of images: pods run without user namespaces of their own only", "error", err)
 	} else {
@@ -143,7 +143,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims,
 		Dialer: forward.Dialer{}, Images: images,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
-		Handlers: []spec.Handler{handler}, Observe: o.Observe, Log: o.Log,
+		Handlers: []spec.Handler{handler}, Features: spec.Features{MountOptions: node.MountAttr}, Observe: o.Observe, Log: o.Log,
 	})
 }
 

@@ -56,7 +56,7 @@ type source struct {
 func (c *creator) openSources(context.Context) error {
 	c.sources = map[int]source{}
 	for i, m := range c.config.Mounts {
-		if !m.IsBind() {
+		if !m.IsBind() || c.imageAt(m.Source) != nil {
 			continue
 		}
 		s, err := openSource(m.Source, m.Flags&unix.MS_REC != 0)

@@ -79,6 +79,7 @@ type creator struct {
 	// sources are detached copies of the bind mounts' sources, by index into config.Mounts.
 	sources map[int]source
 
+	pids      *os.File // the PID namespace to join, where it is another's
 	state     *os.File // libcontainer's root
 	container *libcontainer.Container
 	process   *libcontainer.Process
@@ -100,18 +101,20 @@ func (c *creator) prepare(o Options) error {
 }
 
 // steps are the way from a record to a running monitor. The order is bound by: sources and mountpoint look at the run
-// directory, which cover hides; layers, overlay and volumes mount below the cover; volumes copies out of the overlay;
+// directory, which cover hides; layers, overlay, images and volumes mount below the cover; volumes copies out of the overlay;
 // console needs the init; grouped is the end of what group began; leave gives up the mounts, and become the program.
 func (c *creator) steps() []step.Step {
 	return []step.Step{
 		{Name: "lock", Do: c.takeLock},
 		{Name: "group", Do: c.enterGroup},
 		{Name: "config", Do: c.convert},
+		{Name: "processes", Do: c.holdPIDs},
 		{Name: "mountpoint", Do: c.makeMountpoint, Undo: c.removeMountpoint},
 		{Name: "sources", Do: c.openSources},
 		{Name: "cover", Do: c.cover},
 		{Name: "layers", Do: c.mapLayers},
 		{Name: "overlay", Do: c.mountRoot, Undo: c.removeUpper},
+		{Name: "images", Do: c.mountImages},
 		{Name: "volumes", Do: c.fillVolumes, Undo: c.removeVolumes},
 		{Name: "create", Do: c.create, Undo: c.removeState},
 		{Name: "streams", Do: c.openStreams},

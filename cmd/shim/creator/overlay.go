@@ -55,7 +55,7 @@ func idmap(tree int, userns string) error {
 
 // mountRoot makes the upper directory and mounts the root file system.
 func (c *creator) mountRoot(context.Context) error {
-	lowers, err := c.lowers()
+	lowers, err := c.lowers(c.bundle.Launch.Layers)
 	if err != nil {
 		return err
 	}
@@ -91,13 +91,13 @@ func (c *creator) removeUpper(context.Context) error {
 }
 
 // lowers are the layers' directory names, highest first.
-func (c *creator) lowers() ([]string, error) {
-	n := len(c.bundle.Launch.Layers)
+func (c *creator) lowers(layers []string) ([]string, error) {
+	n := len(layers)
 	if n == 0 || n > maxLayers {
 		return nil, fmt.Errorf("an image of %d layers: overlayfs takes 1 to %d", n, maxLayers)
 	}
 	names := make([]string, n)
-	for i, chain := range c.bundle.Launch.Layers {
+	for i, chain := range layers {
 		name := spec.LayerDir(chain)
 		if name == "" || strings.Trim(name, "0123456789abcdef") != "" {
 			return nil, fmt.Errorf("layer %q is not a chain id", chain)
@@ -113,29 +113,71 @@ func (c *creator) lowers() ([]string, error) {
 // overlay is a mount to be made. Its directories are named through descriptors: the paths stay short, whatever the
 // root directory is, and the container's mountinfo does not tell the host's.
 type overlay struct {
-	layers, upper, work int
-	lowers              []string // names below layers, highest first
+	layers int
+	lowers []string // names below layers, highest first
+	// upper and work are of one that is written, bottom of one that is not: an empty directory below all layers, because
+	// overlayfs takes no single layer without an upper one. What is not used is -1.
+	upper, work, bottom int
 }
 
 func openOverlay(layers, upper, work string) (*overlay, error) {
-	fds := [3]int{-1, -1, -1}
-	for i, path := range []string{layers, upper, work} {
-		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
-		if err != nil {
-			(&overlay{layers: fds[0], upper: fds[1], work: fds[2]}).close()
-			return nil, &os.PathError{Op: "open", Path: path, Err: err}
-		}
-		fds[i] = fd
+	fds, err := openDirs(layers, upper, work)
+	if err != nil {
+		return nil, err
 	}
-	return &overlay{layers: fds[0], upper: fds[1], work: fds[2]}, nil
+	return &overlay{layers: fds[0], upper: fds[1], work: fds[2], bottom: -1}, nil
 }
 
-func (o *overlay) close() {
-	for _, fd := range []int{o.layers, o.upper, o.work} {
+func openReadonly(layers, bottom string) (*overlay, error) {
+	fds, err := openDirs(layers, bottom)
+	if err != nil {
+		return nil, err
+	}
+	return &overlay{layers: fds[0], upper: -1, work: -1, bottom: fds[1]}, nil
+}
+
+func openDirs(paths ...string) (fds []int, err error) {
+	for _, path := range paths {
+		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+		if err != nil {
+			closeAll(fds)
+			return nil, &os.PathError{Op: "open", Path: path, Err: err}
+		}
+		fds = append(fds, fd)
+	}
+	return fds, nil
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
 	}
+}
+
+func (o *overlay) close() { closeAll([]int{o.layers, o.upper, o.work, o.bottom}) }
+
+// lowerPaths are the lower directories, highest first.
+func (o *overlay) lowerPaths() []string {
+	var paths []string
+	for _, name := range o.lowers {
+		paths = append(paths, fdPath(o.layers, name))
+	}
+	if o.bottom >= 0 {
+		paths = append(paths, fdPath(o.bottom))
+	}
+	return paths
+}
+
+// settings are the options that are not lower directories.
+func (o *overlay) settings() [][2]string {
+	if o.upper < 0 {
+		return options[:]
+	}
+	return append(options[:len(options):len(options)], [][2]string{
+		{"volatile", ""}, {"upperdir", fdPath(o.upper)}, {"workdir", fdPath(o.work)},
+	}...)
 }
 
 func fdPath(fd int, elem ...string) string {
@@ -159,7 +201,7 @@ func (o *overlay) mount(at string) error {
 // options: no redirect, metacopy or index that a layer of an image could have brought along is followed. volatile
 // (Linux 5.10): a container's own layer does not outlive a reboot, so nothing of it is ever forced to the disk; without
 // it, the end of each container would sync the whole file system below.
-var options = [...][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}, {"volatile", ""}}
+var options = [...][2]string{{"redirect_dir", "nofollow"}, {"metacopy", "off"}, {"index", "off"}, {"xino", "off"}}
 
 // mountNew hands over the lower directories one by one, with no limit on their length in all.
 func (o *overlay) mountNew(at string) error {
@@ -168,8 +210,8 @@ func (o *overlay) mountNew(at string) error {
 		return os.NewSyscallError("fsopen", err)
 	}
 	defer unix.Close(fs)
-	for _, name := range o.lowers {
-		err := unix.FsconfigSetString(fs, "lowerdir+", fdPath(o.layers, name))
+	for _, path := range o.lowerPaths() {
+		err := unix.FsconfigSetString(fs, "lowerdir+", path)
 		if errors.Is(err, unix.EINVAL) {
 			return fmt.Errorf("%w: %w", errOld, complaint(fs, err))
 		}
@@ -177,8 +219,7 @@ func (o *overlay) mountNew(at string) error {
 			return complaint(fs, err)
 		}
 	}
-	settings := append(options[:], [2]string{"upperdir", fdPath(o.upper)}, [2]string{"workdir", fdPath(o.work)})
-	for _, s := range settings {
+	for _, s := range o.settings() {
 		if s[1] == "" {
 			err = unix.FsconfigSetFlag(fs, s[0])
 		} else {
@@ -215,15 +256,16 @@ func (o *overlay) mountOld(at string) error {
 	if err := os.Mkdir(links, 0o700); err != nil {
 		return err
 	}
-	short := make([]string, len(o.lowers))
-	for i, name := range o.lowers {
+	paths := o.lowerPaths()
+	short := make([]string, len(paths))
+	for i, path := range paths {
 		short[i] = strconv.FormatInt(int64(i), 36)
-		if err := os.Symlink(fdPath(o.layers, name), filepath.Join(links, short[i])); err != nil {
+		if err := os.Symlink(path, filepath.Join(links, short[i])); err != nil {
 			return err
 		}
 	}
-	data := "lowerdir=" + strings.Join(short, ":") + ",upperdir=" + fdPath(o.upper) + ",workdir=" + fdPath(o.work)
-	for _, s := range options {
+	data := "lowerdir=" + strings.Join(short, ":")
+	for _, s := range o.settings() {
 		data += "," + strings.TrimSuffix(s[0]+"="+s[1], "=")
 	}
 	if err := os.Chdir(links); err != nil {

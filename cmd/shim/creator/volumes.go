@@ -81,10 +81,14 @@ func (c *creator) fillVolume(n int, volume string, root int, budget *budget) err
 
 // openInRoot opens a directory as a process with that root would find it (openat2(2), Linux 5.6).
 func openInRoot(root int, name string) (*os.File, error) {
-	how := &unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
-	}
+	return inRoot(root, name, unix.O_RDONLY|unix.O_DIRECTORY)
+}
+
+// pathInRoot is openInRoot for whatever is there, without opening it (O_PATH).
+func pathInRoot(root int, name string) (*os.File, error) { return inRoot(root, name, unix.O_PATH) }
+
+func inRoot(root int, name string, flags uint64) (*os.File, error) {
+	how := &unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
 	for {
 		fd, err := unix.Openat2(root, name, how)
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {

@@ -29,6 +29,7 @@ func Container(r *v1.CreateContainerRequest) (sandboxID string, out spec.Contain
 		Env:         c.env("config.envs", config.GetEnvs()),
 		Mounts:      c.mounts("config.mounts", config.GetMounts()),
 		Devices:     c.devices("config.devices", config.GetDevices()),
+		CDIDevices:  c.cdiDevices(config),
 		Labels:      c.opaque("config.labels", config.GetLabels()),
 		Annotations: c.opaque("config.annotations", config.GetAnnotations()),
 		LogPath:     c.logPath("config.log_path", config.GetLogPath()),
@@ -44,9 +45,6 @@ func Container(r *v1.CreateContainerRequest) (sandboxID string, out spec.Contain
 	}
 	if len(out.Command) > 0 && out.Command[0] == "" {
 		c.fail("config.command[0]", "is empty")
-	}
-	if len(config.GetCDIDevices()) > 0 {
-		c.unserved("config.CDI_devices", "devices of the Container Device Interface are")
 	}
 	return sandboxID, out, c.err
 }

@@ -221,6 +221,10 @@ func setField(m protoreflect.Message, way []protoreflect.FieldDescriptor) {
 // fill makes a new message one that would be accepted.
 func fill(m protoreflect.Message) {
 	switch v := m.Interface().(type) {
+	case *v1.ImageSpec:
+		v.Image = "i"
+	case *v1.CDIDevice:
+		v.Name = "vendor.example/class=one"
 	case *v1.Mount:
 		v.ContainerPath, v.HostPath = "/c", "/h"
 		v.UidMappings, v.GidMappings = []*v1.IDMapping{{Length: 1}}, []*v1.IDMapping{{Length: 1}}

@@ -13,7 +13,7 @@ var Ignored = map[string]string{
 
 	"ImageSpec.annotations":          "the kubelet copies the pod's annotations there; they choose nothing",
 	"ImageSpec.user_specified_image": "the image is looked up by ImageSpec.image; a container's status returns this one",
-	"ImageSpec.image_ref":            "it belongs to image volumes, which are not served yet",
+	"ImageSpec.image_ref":            "it repeats what the image's status says; ImageSpec.image is what is mounted",
 	"ImageSpec.runtime_handler":      "every handler shares one image store; an unknown handler is refused where it is sent with an image RPC",
 }
 
@@ -33,7 +33,7 @@ var RecordedOnly = map[string]string{
 
 	"PodSandboxConfig.annotations": "opaque; a network of CNI plugins reads those for bandwidth and addresses (docs/cni.md)",
 	"PodSandboxConfig.labels":      "opaque, but for filters",
-	"ContainerConfig.annotations":  "opaque",
+	"ContainerConfig.annotations":  "opaque, but for the devices that cdi.k8s.io/ names",
 	"ContainerConfig.labels":       "opaque, but for filters",
 	"Mount.selinux_relabel":        "acts only where SELinux does",
 }

@@ -2,6 +2,7 @@ package translate
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -33,22 +34,23 @@ func (c *check) mount(field string, m *v1.Mount) spec.Mount {
 		c.fail(field, "is missing")
 	case m.GetImage() != nil && m.GetHostPath() != "":
 		c.fail(field+".image", "is given beside host_path: give one of them")
-	case m.GetImage() != nil:
-		c.unserved(field+".image", "mounting an image is")
-	case m.GetImageSubPath() != "":
+	case m.GetImage() == nil && m.GetImageSubPath() != "":
 		c.fail(field+".image_sub_path", "is given without an image")
-	case len(m.GetMountOptions()) > 0:
-		c.unserved(field+".mount_options", "mount options are")
 	}
 	out := spec.Mount{
 		ContainerPath:     c.path(field+".container_path", m.GetContainerPath()),
-		HostPath:          c.abs(field+".host_path", m.GetHostPath()),
+		Options:           c.mountOptions(field+".mount_options", m.GetMountOptions()),
 		Readonly:          m.GetReadonly(),
 		RecursiveReadonly: m.GetRecursiveReadOnly(),
 		SELinuxRelabel:    m.GetSelinuxRelabel(),
 		Propagation:       c.propagation(field+".propagation", m.GetPropagation()),
 		UIDs:              c.mappings(field+".uidMappings", m.GetUidMappings()),
 		GIDs:              c.mappings(field+".gidMappings", m.GetGidMappings()),
+	}
+	if m.GetImage() == nil {
+		out.HostPath = c.abs(field+".host_path", m.GetHostPath())
+	} else {
+		c.imageMount(field, m, &out)
 	}
 	switch target := path.Join("/", out.ContainerPath); {
 	case out.ContainerPath == "":
@@ -63,6 +65,41 @@ func (c *check) mount(field string, m *v1.Mount) spec.Mount {
 		c.fail(field, "maps only users or only groups: give uidMappings and gidMappings, or neither")
 	}
 	return out
+}
+
+// imageMount is read-only by the CRI's definition, whether the request says so or not, and lies on layers that are the
+// pod's already: neither propagation nor id maps of its own mean anything.
+func (c *check) imageMount(field string, m *v1.Mount, out *spec.Mount) {
+	out.Image = c.reference(field+".image.image", m.GetImage().GetImage())
+	out.UserImage = c.text(field+".image.user_specified_image", m.GetImage().GetUserSpecifiedImage(), maxReference)
+	out.ImageSubPath = c.path(field+".image_sub_path", m.GetImageSubPath())
+	switch {
+	case path.IsAbs(out.ImageSubPath):
+		c.fail(field+".image_sub_path", "%s is absolute: it is relative to the image's root", shown(out.ImageSubPath))
+	case out.Propagation != spec.PropagationPrivate:
+		c.fail(field+".propagation", "%s is not possible for an image: it is private", out.Propagation)
+	case len(out.UIDs)+len(out.GIDs) > 0:
+		c.fail(field+".uidMappings", "are not possible for an image: its files have the container's ids")
+	}
+	out.Readonly = true
+}
+
+// mountOptions are those that the CRI names, each once.
+func (c *check) mountOptions(field string, in []string) []string {
+	if len(in) == 0 {
+		return nil
+	}
+	for i, o := range in {
+		switch {
+		case !slices.Contains([]string{"noexec", "nodev", "nosuid"}, o):
+			c.fail(at(field, i), "%s is none of noexec, nodev and nosuid", shown(o))
+			return nil
+		case slices.Contains(in[:i], o):
+			c.fail(at(field, i), "%s is given twice", shown(o))
+			return nil
+		}
+	}
+	return slices.Clone(in)
 }
 
 func (c *check) propagation(field string, p v1.MountPropagation) spec.Propagation {
@@ -123,12 +160,17 @@ var propagations = map[spec.Propagation]v1.MountPropagation{
 func mountsBack(in []spec.Mount) []*v1.Mount {
 	out := make([]*v1.Mount, 0, len(in))
 	for _, m := range in {
-		out = append(out, &v1.Mount{
+		one := &v1.Mount{
 			ContainerPath: m.ContainerPath, HostPath: m.HostPath, Readonly: m.Readonly,
 			RecursiveReadOnly: m.RecursiveReadonly, SelinuxRelabel: m.SELinuxRelabel,
-			Propagation: propagations[m.Propagation],
+			Propagation: propagations[m.Propagation], MountOptions: m.Options,
 			UidMappings: mappingsBack(m.UIDs), GidMappings: mappingsBack(m.GIDs),
-		})
+		}
+		if m.Image != "" {
+			one.Image = &v1.ImageSpec{Image: m.Image, UserSpecifiedImage: m.UserImage}
+			one.ImageSubPath = m.ImageSubPath
+		}
+		out = append(out, one)
 	}
 	return out
 }

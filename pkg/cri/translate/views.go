@@ -147,8 +147,11 @@ func Status(s spec.RuntimeStatus) *v1.StatusResponse {
 		Status: &v1.RuntimeStatus{Conditions: []*v1.RuntimeCondition{
 			condition(v1.RuntimeReady, s.Runtime), condition(v1.NetworkReady, s.Network),
 		}},
-		Info:     s.Info,
-		Features: &v1.RuntimeFeatures{SupplementalGroupsPolicy: true},
+		Info: s.Info,
+		Features: &v1.RuntimeFeatures{
+			SupplementalGroupsPolicy: true, // a matter of this program alone: pkg/security does it on every kernel
+			MountOptions:             s.Features.MountOptions, UserNamespacesHostNetwork: s.Features.UserNamespacesHostNetwork,
+		},
 	}
 	named := false
 	for _, h := range s.Handlers {

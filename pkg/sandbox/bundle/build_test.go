@@ -132,8 +132,16 @@ func TestNamespaces(t *testing.T) {
 		{"the node's in a pod that shares", modes(spec.NamespacePod, spec.NamespaceNode), base, nil},
 		{"the pod's is the node's", modes(spec.NamespaceNode, spec.NamespacePod), base, nil},
 		{"own in a pod of the node's", modes(spec.NamespaceNode, spec.NamespaceContainer), base + " pid", nil},
-		{"target", modes(spec.NamespacePod, spec.NamespaceTarget), "", errdefs.ErrNotImplemented},
-		{"nonsense", modes("x", ""), "", errdefs.ErrNotImplemented},
+		{"target", func(in *Input) {
+			modes(spec.NamespacePod, spec.NamespaceTarget)(in)
+			in.PIDTarget = &spec.Process{PID: 88}
+		}, base + " pid=/proc/88/ns/pid", nil},
+		{"target that is gone", modes(spec.NamespacePod, spec.NamespaceTarget), "", errdefs.ErrFailedPrecondition},
+		{"target that is the node's init", func(in *Input) {
+			modes(spec.NamespacePod, spec.NamespaceTarget)(in)
+			in.PIDTarget = &spec.Process{PID: 1}
+		}, "", errdefs.ErrFailedPrecondition},
+		{"nonsense", modes("x", ""), "", errdefs.ErrInvalidArgument},
 		{"shared without an init", func(in *Input) { modes(spec.NamespacePod, "")(in); in.PodInit = nil }, "", errdefs.ErrFailedPrecondition},
 		{"shared with the node's init", func(in *Input) { modes(spec.NamespacePod, "")(in); in.PodInit.PID = 1 }, "", errdefs.ErrFailedPrecondition},
 		{"node's ids", hostIDs, hostBase + " pid", nil},

@@ -1,7 +1,6 @@
 package bundle
 
 import (
-	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
@@ -14,6 +13,8 @@ type Input struct {
 	Layout    spec.Layout
 	// PodInit is the pod's init, where its PID namespace is shared.
 	PodInit *spec.Process
+	// PIDTarget is the first process of the container whose PID namespace is shared (mode TARGET).
+	PIDTarget *spec.Process
 	// ShimCgroup is where the creator moves itself to, below each hierarchy's mount point.
 	ShimCgroup string
 	CgroupV2   bool
@@ -109,9 +110,13 @@ func (in Input) launch() (spec.Launch, error) {
 	if err != nil {
 		return spec.Launch{}, err
 	}
+	images, err := in.images()
+	if err != nil {
+		return spec.Launch{}, err
+	}
 	l := spec.Launch{
 		Version: spec.RecordVersion, SandboxID: in.Sandbox.ID, ContainerID: c.ID, Layout: in.Layout,
-		Layers: c.Image.Layers, Volumes: volumes, LogPath: c.LogPath,
+		Layers: c.Image.Layers, Volumes: volumes, Images: images, PIDOwner: in.pidOwner(), LogPath: c.LogPath,
 		TTY: c.Request.TTY, Stdin: c.Request.Stdin, StdinOnce: c.Request.StdinOnce,
 		CgroupPath: c.CgroupPath, ShimCgroup: in.ShimCgroup,
 	}
@@ -167,27 +172,4 @@ func (in Input) namespaces() ([]specs.LinuxNamespace, error) {
 		list = append(list, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	return in.pidNamespace(list)
-}
-
-// pidNamespace: POD is whatever the pod has, because the CRI cannot tell an unset mode from POD. A pod of CONTAINER mode
-// has no PID namespace to share, so each of its containers gets its own.
-func (in Input) pidNamespace(list []specs.LinuxNamespace) ([]specs.LinuxNamespace, error) {
-	pod := in.Sandbox.Request.Security.Namespaces.PID
-	mode := in.Container.Request.Security.Namespaces.PID
-	if mode == spec.NamespacePod || mode == spec.NamespaceUnset {
-		mode = pod
-	}
-	switch mode {
-	case spec.NamespaceNode:
-		return list, nil
-	case spec.NamespaceContainer:
-		return append(list, specs.LinuxNamespace{Type: specs.PIDNamespace}), nil
-	case spec.NamespacePod:
-		if in.PodInit == nil || in.PodInit.PID <= 1 {
-			return nil, spec.Preconditionf("sandbox %s shares its PID namespace, and its init is not running", in.Sandbox.ID)
-		}
-		return append(list, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: procNS(in.PodInit.PID, "pid")}), nil
-	default:
-		return nil, spec.Errorf(errdefs.ErrNotImplemented, "security.namespaces.pid: mode %q is not served yet", mode)
-	}
 }

@@ -23,7 +23,7 @@ func (in Input) mounts() (list []specs.Mount, propagation string, err error) {
 	list = append(in.standard(), in.podFiles()...)
 	seen := map[string]bool{}
 	for i, m := range in.Container.Request.Mounts {
-		n, err := in.mount(m)
+		n, err := in.mount(i, m)
 		if err != nil {
 			return nil, "", spec.Invalidf("mounts[%d]: %w", i, err)
 		}
@@ -101,10 +101,13 @@ func (in Input) podFiles() []specs.Mount {
 }
 
 // mount is one of the request's.
-func (in Input) mount(m spec.Mount) (specs.Mount, error) {
+func (in Input) mount(index int, m spec.Mount) (specs.Mount, error) {
 	dst, err := in.destination(m.ContainerPath)
 	if err != nil {
 		return specs.Mount{}, err
+	}
+	if m.Image != "" {
+		return in.imageMount(index, m, dst)
 	}
 	src, err := in.source(m.HostPath)
 	if err != nil {
@@ -131,6 +134,11 @@ func (in Input) mount(m spec.Mount) (specs.Mount, error) {
 	default:
 		out.Options = append(out.Options, "rw")
 	}
+	options, err := mountOptions(m.Options)
+	if err != nil {
+		return specs.Mount{}, err
+	}
+	out.Options = append(out.Options, options...)
 	if out.UIDMappings, out.GIDMappings, err = in.mountMaps(m); err != nil {
 		return specs.Mount{}, err
 	}

@@ -45,6 +45,9 @@ func TestMount(t *testing.T) {
 		{"below /sys", spec.Mount{ContainerPath: "/sys/fs/bpf", HostPath: "/h"}, nil, "/sys/fs/bpf /h rbind,rprivate,rw 1073741824"},
 		{"/dev, privileged", spec.Mount{ContainerPath: "/dev", HostPath: "/dev"}, privileged, "/dev /dev rbind,rprivate,rw -"},
 		{"/sys, privileged", spec.Mount{ContainerPath: "/sys", HostPath: "/sys"}, privileged, "/sys /sys rbind,rprivate,rw -"},
+		{"options", spec.Mount{ContainerPath: "/d", HostPath: "/h", Options: []string{"noexec", "nosuid"}}, nil, "/d /h rbind,rprivate,rw,rnoexec,rnosuid 1073741824"},
+		{"image", spec.Mount{ContainerPath: "/d", Image: "i", ImageSubPath: "a/../b"}, mountImages, "/d /run/runtimed/mounts/image-0 rbind,rprivate,ro,nosuid,nodev -"},
+		{"image, no programs", spec.Mount{ContainerPath: "/d", Image: "i", Options: []string{"noexec", "nodev"}}, mountImages, "/d /run/runtimed/mounts/image-0 rbind,rprivate,ro,nosuid,nodev,noexec -"},
 		{"above the runtime's", spec.Mount{ContainerPath: "/d", HostPath: "/var/lib"}, nil, "/d /var/lib rbind,rprivate,rw 1073741824"},
 		{"beside the runtime's", spec.Mount{ContainerPath: "/d", HostPath: "/var/lib/runtimed2"}, nil, "/d /var/lib/runtimed2 rbind,rprivate,rw 1073741824"},
 	} {
@@ -69,6 +72,38 @@ func TestMount(t *testing.T) {
 		if got := fmt.Sprint(m.Destination, " ", m.Source, " ", strings.Join(m.Options, ","), " ", maps); got != c.want {
 			t.Errorf("%s: %s", c.name, got)
 		}
+	}
+}
+
+func mountImages(in *Input) {
+	in.Container.MountImages = map[int]spec.ImageUse{0: {ID: "sha256:2", Layers: []string{"sha256:c"}}}
+}
+
+// TestImagesOfMounts: the creator is told which part of which image; no spelling leaves it.
+func TestImagesOfMounts(t *testing.T) {
+	for sub, want := range map[string]string{"": "", ".": "", "a": "a", "a/b/": "a/b", "a/../b": "b", "../../etc": "etc", "a/../../..": "", "a//b": "a/b"} {
+		in := input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", ImageSubPath: sub}), mountImages)
+		_, l, err := Build(in)
+		if err != nil || len(l.Images) != 1 || l.Images[0].Index != 0 || l.Images[0].SubPath != want || len(l.Images[0].Layers) != 1 {
+			t.Errorf("%q: %+v, %v", sub, l.Images, err)
+		}
+	}
+	for name, in := range map[string]Input{
+		"absolute":    input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", ImageSubPath: "/etc"}), mountImages),
+		"NUL":         input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", ImageSubPath: "a\x00"}), mountImages),
+		"with a path": input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", HostPath: "/h"}), mountImages),
+		"with maps":   input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", UIDs: []spec.IDMapping{{Size: 1}}}), mountImages),
+		"shared":      input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", Propagation: spec.PropagationBidirectional}), mountImages),
+		"option":      input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i", Options: []string{"dev"}}), mountImages),
+		"at the root": input(mountOf(spec.Mount{ContainerPath: "/", Image: "i"}), mountImages),
+		"in /proc":    input(mountOf(spec.Mount{ContainerPath: "/proc/x", Image: "i"}), mountImages),
+	} {
+		if _, _, err := Build(in); !errors.Is(err, errdefs.ErrInvalidArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, _, err := Build(input(mountOf(spec.Mount{ContainerPath: "/d", Image: "i"}))); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("a record that does not say which image: %v", err)
 	}
 }
 

@@ -1,6 +1,9 @@
 package spec
 
-import "path/filepath"
+import (
+	"path/filepath"
+	"strconv"
+)
 
 // Layout names every path that runtimed uses. All three directories are absolute and clean. Run must be short: the
 // longest socket path below it is len(Run)+34 bytes, and sockaddr_un (unix(7)) holds 107.
@@ -42,6 +45,12 @@ func (l Layout) Shm(sid string) string { return filepath.Join(l.Run, "shm", sid)
 // Rootfs is where the creator mounts a container's root, in its own mount namespace. On the host the directory is
 // there, and empty, because libcontainer changes into it for a later exec too.
 func (l Layout) Rootfs(cid string) string { return filepath.Join(l.Run, "rootfs", cid) }
+
+// ImageMount is where the creator mounts an image for a container's mount, in its own mount namespace: index is the
+// mount's in the request. On the host there is nothing.
+func (l Layout) ImageMount(index int) string {
+	return filepath.Join(l.Run, "mounts", "image-"+strconv.Itoa(index))
+}
 
 // ShimSocket is the monitor's control socket.
 func (l Layout) ShimSocket(cid string) string { return filepath.Join(l.Run, "shims", cid[:20]+".sock") }
@@ -85,11 +94,16 @@ type Launch struct {
 	ContainerID string
 	Layout      Layout
 	Layers      []string // chain ids, lowest first; never empty
+	// PIDOwner is the process whose PID namespace config.json names, where it names one by path: the creator joins no
+	// other that has got its pid.
+	PIDOwner *Process
 	// UserNamespace is the path of the pod's user namespace pin, or "" for the node's ids.
 	UserNamespace string
 	// Volumes are the image's volumes that no mount of the request covers: absolute container paths. Each becomes a
 	// directory below VolumesDir, filled from the image's content there.
 	Volumes []string
+	// Images are those that the container's mounts name, each to be mounted at Layout.ImageMount(Index).
+	Images  []LaunchImage
 	LogPath string // absolute; "" writes no log
 	TTY     bool
 	Stdin   bool
@@ -99,4 +113,11 @@ type Launch struct {
 	// hierarchy's mount point.
 	CgroupPath string
 	ShimCgroup string
+}
+
+// LaunchImage is an image to be mounted read-only.
+type LaunchImage struct {
+	Index   int
+	Layers  []string // chain ids, lowest first; never empty
+	SubPath string   // clean and relative; "" is all of it
 }

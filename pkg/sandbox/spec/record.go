@@ -77,6 +77,10 @@ type Container struct {
 	BootID    string
 	Request   ContainerRequest
 	Image     ImageUse
+	// MountImages are the images of Request.Mounts, by index there.
+	MountImages map[int]ImageUse
+	// PIDTarget is the id of the container whose PID namespace it shares (mode TARGET), or "".
+	PIDTarget string
 	Profile   Profile
 	// LogPath is absolute, or "" for no log.
 	LogPath string

@@ -196,17 +196,24 @@ const (
 	PropagationBidirectional   Propagation = "bidirectional"     // rshared
 )
 
-// Mount is a bind mount from the host. HostPath is absolute, ContainerPath may be relative to /.
+// Mount is a bind mount from the host, or of an image. HostPath is absolute, ContainerPath may be relative to /.
 type Mount struct {
 	ContainerPath string
 	HostPath      string
-	Readonly      bool
+	// Image names a local image whose files are mounted, read-only, in the place of HostPath: ImageSubPath is what of
+	// it, "" for all. UserImage is what the user wrote, for status.
+	Image        string
+	ImageSubPath string
+	UserImage    string
+	Readonly     bool
 	// RecursiveReadonly needs Readonly and PropagationPrivate.
 	RecursiveReadonly bool
 	SELinuxRelabel    bool
 	Propagation       Propagation
-	UIDs              []IDMapping
-	GIDs              []IDMapping
+	// Options are some of noexec, nodev and nosuid; they hold for mounts below it too.
+	Options []string
+	UIDs    []IDMapping
+	GIDs    []IDMapping
 }
 
 // Device makes a host device visible. Permissions is a subset of "rwm". HostPath may be a directory of devices.
@@ -256,6 +263,7 @@ type ContainerRequest struct {
 	Env         []KeyValue
 	Mounts      []Mount
 	Devices     []Device
+	CDIDevices  []string // qualified names, "vendor.example/class=device", each once
 	Labels      map[string]string
 	Annotations map[string]string // opaque
 	LogPath     string            // relative to the sandbox's LogDirectory; "" writes no log

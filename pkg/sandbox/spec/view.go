@@ -65,8 +65,17 @@ type RuntimeStatus struct {
 	Network Condition
 	// Handlers by name; "" is the default.
 	Handlers []Handler
+	Features Features
 	// Info are JSON documents for a person, by name; filled only when asked.
 	Info map[string]string
+}
+
+// Features are what every handler of this node can do.
+type Features struct {
+	// MountOptions: noexec, nodev and nosuid of mounts.
+	MountOptions bool
+	// UserNamespacesHostNetwork: a pod on the node's network may have a user namespace.
+	UserNamespacesHostNetwork bool
 }
 
 // Handler is a runtime handler and what it can do on this node.

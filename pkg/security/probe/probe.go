@@ -34,6 +34,7 @@ func Node() (security.Node, error) {
 		SELinux:             exists("/sys/fs/selinux/enforce"),
 		MinOOMScoreAdj:      minOOMScoreAdj(held),
 		Rlimits:             limits,
+		MountAttr:           MountAttr(),
 		MaskedPaths:         throttle("/sys/devices/system/cpu"),
 	}, nil
 }
