@@ -297,6 +297,26 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+// A kernel that does half of what is asked does none of it.
+func TestMountAttributesNeedTheKernel(t *testing.T) {
+	old := node
+	old.MountAttr = false
+	for name, m := range map[string]spec.Mount{
+		"RROUnsupported": {ContainerPath: "/m", HostPath: "/h", Readonly: true, RecursiveReadonly: true},
+		"mount_options":  {ContainerPath: "/m", HostPath: "/h", Options: []string{"noexec"}},
+	} {
+		if _, err := ResolveContainer(container(mount(m)), node); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := ResolveContainer(container(mount(m)), old); !errors.Is(err, errdefs.ErrFailedPrecondition) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s, an old kernel: %v", name, err)
+		}
+	}
+	if _, err := ResolveContainer(container(mount(spec.Mount{ContainerPath: "/m", HostPath: "/h", Readonly: true})), old); err != nil {
+		t.Errorf("read-only needs nothing: %v", err)
+	}
+}
+
 func TestOOMScore(t *testing.T) {
 	for _, c := range []struct {
 		asked  int64

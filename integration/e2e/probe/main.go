@@ -1,5 +1,6 @@
 // Command probe is what tests run inside containers where busybox has nothing fitting:
 //
+//	probe euid                  the effective user id
 //	probe ping                  one ICMP echo to 127.0.0.1 through an unprivileged socket
 //	probe echo PORT             serves TCP and UDP on PORT, v4 and v6: answers each line or packet with "echo " before it
 //	probe ask tcp|udp HOST:PORT TEXT   sends TEXT and prints the answer
@@ -27,6 +28,9 @@ func main() {
 
 func run(args []string) error {
 	switch {
+	case len(args) == 1 && args[0] == "euid":
+		fmt.Println(syscall.Geteuid())
+		return nil
 	case len(args) == 1 && args[0] == "ping":
 		return ping()
 	case len(args) == 2 && args[0] == "echo":
