@@ -23,7 +23,7 @@ LEAN := -trimpath -ldflags '$(LDFLAGS)'
 
 # Programs and the Debian packages that have them. conmon is the peer of the log path's benchmark and tests.
 NEEDS := gcc:gcc pkg-config:pkg-config make:make git:git busybox:busybox-static nft:nftables iptables:iptables ip:iproute2 \
-	ps:procps conmon:conmon unshare:util-linux jq:jq
+	ps:procps conmon:conmon unshare:util-linux ipcmk:util-linux script:bsdutils jq:jq
 
 .PHONY: help
 help: ## this list
@@ -124,6 +124,10 @@ conformance: setup $(CACHE)/bin/critest $(CACHE)/bin/crictl ## critest, all spec
 	CGO_ENABLED=0 go build -o $(CACHE)/conformance/bin/conformance ./integration/conformance
 	$(CACHE)/conformance/bin/conformance images $(CACHE)/conformance/images
 	$(CACHE)/conformance/bin/conformance run -runs $(RUNS) -focus '$(FOCUS)' $(ARGS)
+
+.PHONY: conformance-auto
+conformance-auto: ## the same under the default policy, which differs where integration/conformance/auto.txt says so (root)
+	@$(MAKE) conformance ARGS='-policy auto -differ integration/conformance/auto.txt -out $(CACHE)/conformance/auto $(ARGS)'
 
 .PHONY: conformance-kit
 conformance-kit: build $(CACHE)/bin/critest $(CACHE)/bin/crictl ## what a machine without a compiler needs for the same: .cache/conformance/{bin,images}

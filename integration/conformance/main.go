@@ -56,6 +56,7 @@ type options struct {
 	critest, images, out      string
 	runs                      int
 	focus, config, cgroup     string
+	policy, differ            string
 	here, websocket, apparmor bool
 	args                      []string
 }
@@ -70,6 +71,8 @@ func flags(args []string) (options, error) {
 	f.StringVar(&o.focus, "focus", "", "only specs that match this regular expression")
 	f.StringVar(&o.config, "config", "", "file that is appended to the daemon's configuration")
 	f.StringVar(&o.cgroup, "cgroup", "", "lines for the configuration's table [cgroup]")
+	f.StringVar(&o.policy, "policy", "cri", "the daemon's security.policy")
+	f.StringVar(&o.differ, "differ", "", "file with the names of specs that must fail under this policy, a line each")
 	f.BoolVar(&o.here, "here", false, "no namespaces of its own: this machine is there for nothing else")
 	f.BoolVar(&o.websocket, "websocket", false, "exec, attach and port-forward over WebSocket in the place of SPDY")
 	if err := f.Parse(args); err != nil {

@@ -34,6 +34,7 @@ func run(o options) (code int) {
 	if err := os.MkdirAll(o.out, 0o755); err != nil {
 		t.Fatalf("%v", err)
 	}
+	expect := report.Expect{NoAppArmor: !o.apparmor, Partial: o.focus != "", Differ: differ(t, o)}
 	d := start(t, o)
 	record := report.Record{Facts: facts(t, d, o)}
 	for n := range o.runs {
@@ -41,12 +42,30 @@ func run(o options) (code int) {
 		r := once(t, d, o, n+1)
 		record.Runs = append(record.Runs, r)
 		fmt.Println(" ", r.Summary())
-		for _, problem := range append(r.Problems(!o.apparmor, o.focus != ""), left(d)...) {
+		for _, problem := range append(r.Problems(expect), left(d)...) {
 			t.Errorf("run %d: %s", n+1, problem)
 		}
 		write(t, filepath.Join(o.out, "record.md"), record.Markdown())
 	}
 	return 0
+}
+
+// differ are the lines of a file with names of specs; "#" begins a comment.
+func differ(t *stage, o options) []string {
+	if o.differ == "" {
+		return nil
+	}
+	text, err := os.ReadFile(o.differ)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	var names []string
+	for line := range strings.Lines(string(text)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			names = append(names, line)
+		}
+	}
+	return names
 }
 
 // start starts a registry with the images and a daemon that takes everybody's images from there.
@@ -59,7 +78,7 @@ func start(t *stage, o options) *daemontest.Daemon {
 	if _, err := image.Push(o.images, r); err != nil {
 		t.Fatalf("%v", err)
 	}
-	config := "[security]\npolicy = \"cri\"\n"
+	config := fmt.Sprintf("[security]\npolicy = %q\n", o.policy)
 	for _, host := range []string{"registry.k8s.io", "k8s.gcr.io", "gcr.io"} {
 		config += fmt.Sprintf("[registry.%q]\nmirrors = [%q]\n", host, r.Host)
 	}
@@ -159,7 +178,7 @@ func facts(t *stage, d *daemontest.Daemon, o options) [][2]string {
 		{"cgroup", groups + ", driver " + strings.ToLower(c.GetLinux().GetCgroupDriver().String())},
 		{"AppArmor", map[bool]string{true: "on", false: "not in this kernel"}[o.apparmor]},
 		{"streaming", transport},
-		{"node policy", "cri"},
+		{"node policy", o.policy},
 	}
 }
 

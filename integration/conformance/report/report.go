@@ -13,10 +13,11 @@ import (
 // Specs is how many specs critest v1.36.0 has on Linux, besides its benchmarks.
 const Specs = 117
 
-// The states of a spec that are not failures; everything else is one.
+// The states of a spec that are told apart; all others are failures, too.
 const (
 	Passed  = "passed"
 	Skipped = "skipped"
+	Failed  = "failed"
 )
 
 // Spec is one spec and what became of it.
@@ -106,19 +107,33 @@ func brief(message string) string {
 
 var appArmor = regexp.MustCompile(`(?i)apparmor`)
 
-// Problems says, a line each, what keeps the run from being a proof. Without AppArmor its specs may be skipped, and no
-// others. A partial run need not have all specs.
-func (r Run) Problems(noAppArmor, partial bool) []string {
+// Expect is what a run is judged by.
+type Expect struct {
+	NoAppArmor bool     // its specs may be skipped, and no others
+	Partial    bool     // not all specs were run
+	Differ     []string // the specs that must fail, for the node's policy says otherwise
+}
+
+// Problems says, a line each, what keeps the run from being a proof.
+func (r Run) Problems(e Expect) []string {
 	var out []string
 	for _, s := range r.Specs {
-		switch {
-		case s.State == Passed, s.State == Skipped && noAppArmor && appArmor.MatchString(s.Name):
+		skipped := s.State == Skipped && e.NoAppArmor && appArmor.MatchString(s.Name)
+		switch differs := slices.Contains(e.Differ, s.Name); {
+		case differs && s.State == Passed:
+			out = append(out, "passed, and is expected to fail: "+s.Name)
+		case s.State == Passed, skipped, differs && s.State == Failed:
 		default:
 			out = append(out, fmt.Sprintf("%s: %s: %s", s.State, s.Name, brief(s.Message)))
 		}
 	}
-	if len(r.Specs) != Specs && !partial {
+	if len(r.Specs) != Specs && !e.Partial {
 		out = append(out, fmt.Sprintf("%d specs ran, not %d", len(r.Specs), Specs))
+	}
+	for _, name := range e.Differ {
+		if !e.Partial && !slices.ContainsFunc(r.Specs, func(s Spec) bool { return s.Name == name }) {
+			out = append(out, "there is no spec "+name)
+		}
 	}
 	return out
 }

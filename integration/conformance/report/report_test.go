@@ -52,33 +52,41 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
-// Only what passed, or may be skipped, is no problem; and all specs have to be there.
+// Only what passed, may be skipped or has to fail is no problem; and all specs have to be there.
 func TestProblems(t *testing.T) {
 	whole := Run{}
 	for n := range Specs - 1 {
 		whole.Specs = append(whole.Specs, Spec{Name: fmt.Sprint("spec", n), State: Passed})
 	}
-	with := func(s Spec) Run { return Run{Specs: append(append([]Spec(nil), whole.Specs...), s)} }
+	with := func(name, state string) Run {
+		return Run{Specs: append(append([]Spec(nil), whole.Specs...), Spec{Name: name, State: state, Message: "why"})}
+	}
+	without, differ := Expect{NoAppArmor: true}, Expect{Differ: []string{"odd"}}
 	for _, q := range []struct {
-		what                string
-		run                 Run
-		noAppArmor, partial bool
-		want                string
+		what   string
+		run    Run
+		expect Expect
+		want   string
 	}{
-		{"all passed", with(Spec{Name: "last", State: Passed}), false, false, ""},
-		{"AppArmor without it", with(Spec{Name: "AppArmor x", State: Skipped}), true, false, ""},
-		{"AppArmor with it", with(Spec{Name: "AppArmor x", State: Skipped, Message: "why"}), false, false, "skipped: AppArmor x: why"},
-		{"another skip", with(Spec{Name: "Userns", State: Skipped}), true, false, "skipped: Userns"},
-		{"a failure of AppArmor", with(Spec{Name: "AppArmor x", State: "failed"}), true, false, "failed: AppArmor x"},
-		{"a timeout", with(Spec{Name: "slow", State: "timedout"}), true, false, "timedout: slow"},
-		{"one is missing", whole, true, false, "116 specs ran, not 117"},
-		{"a part", whole, true, true, ""},
+		{"all passed", with("last", Passed), Expect{}, ""},
+		{"AppArmor without it", with("AppArmor x", Skipped), without, ""},
+		{"AppArmor with it", with("AppArmor x", Skipped), Expect{}, "skipped: AppArmor x: why"},
+		{"another skip", with("Userns", Skipped), without, "skipped: Userns: why"},
+		{"a failure of AppArmor", with("AppArmor x", Failed), without, "failed: AppArmor x: why"},
+		{"a timeout", with("slow", "timedout"), without, "timedout: slow: why"},
+		{"one is missing", whole, without, "116 specs ran, not 117"},
+		{"a part", whole, Expect{Partial: true}, ""},
+		{"a difference", with("odd", Failed), differ, ""},
+		{"a difference that is gone", with("odd", Passed), differ, "passed, and is expected to fail: odd"},
+		{"a difference that panics", with("odd", "panicked"), differ, "panicked: odd: why"},
+		{"a difference that is skipped", with("odd", Skipped), differ, "skipped: odd: why"},
+		{"a difference that nobody knows", with("last", Passed), differ, "there is no spec odd"},
 	} {
-		if got := strings.Join(q.run.Problems(q.noAppArmor, q.partial), "; "); !strings.HasPrefix(got, q.want) || (q.want == "") != (got == "") {
+		if got := strings.Join(q.run.Problems(q.expect), "; "); got != q.want {
 			t.Errorf("%s: %q", q.what, got)
 		}
 	}
-	if got := parsed(t).Problems(true, true); len(got) != 1 || got[0] != "panicked: Image | Manager should pull: a b c d" {
+	if got := parsed(t).Problems(Expect{true, true, nil}); len(got) != 1 || got[0] != "panicked: Image | Manager should pull: a b c d" {
 		t.Errorf("%q", got)
 	}
 }
@@ -110,7 +118,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		Record{Runs: []Run{r}}.Markdown()
-		if len(r.Problems(false, true)) == 0 {
+		if len(r.Problems(Expect{Partial: true})) == 0 {
 			for _, s := range r.Specs {
 				if s.State != Passed {
 					out, _ := json.Marshal(s)
