@@ -1,9 +1,9 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
-	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,82 +11,186 @@ import (
 	"github.com/runtimed/runtimed/integration/daemontest"
 )
 
-// The transcript of a person with crictl, with the short ids that crictl itself prints.
+// The transcript of a person with crictl, with the short ids that crictl itself prints: every subcommand that talks to a
+// runtime.
 func TestCrictlTranscript(t *testing.T) {
-	d := daemontest.Start(t, daemontest.Options{})
-	run := func(args ...string) string {
-		t.Helper()
-		o := d.Crictl(args...)
-		if o.Code != 0 {
-			t.Fatalf("crictl %v ended with %d: %s%s", args, o.Code, o.Stdout, o.Stderr)
-		}
-		return o.Stdout
-	}
-	write := func(name, format string, args ...any) string {
-		t.Helper()
-		path := filepath.Join(d.Dir, name)
-		if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	pod := write("pod.json", `{"metadata": {"name": "web", "namespace": "shop", "uid": "u1"}, "hostname": "web",
-		"log_directory": %q, "linux": {"cgroup_parent": "%s/kubelet"}}`, d.Logs, d.CgroupRoot)
-	ctr := write("ctr.json", `{"metadata": {"name": "front"}, "image": {"image": %q}, "log_path": "front.log",
-		"command": ["/bin/sh", "-c", "echo hello from $(hostname); %s"]}`, d.Image, daemontest.Sleep)
+	x := newTranscript(t)
+	x.node()
+	x.image()
+	x.pods()
+	x.lifecycle()
+	x.refused()
+	x.removal()
+	x.complete()
+}
 
-	want(t, "version", run("version"), "RuntimeName:  runtimed", "RuntimeApiVersion:  v1")
-	want(t, "pull", run("pull", d.Image), "Image is up to date for sha256:")
-	image := column(t, run("images"), 1, 2)
-	want(t, "images", run("images"), "/busybox", image)
-	podID := column(t, run("runp", pod)+"\n", 0, 0)
-	short := column(t, run("pods"), 1, 0)
-	if len(short) != 13 || !strings.HasPrefix(podID, short) {
-		t.Fatalf("crictl pods prints %q for %s", short, podID)
+// node is what there is before anything runs.
+func (x *transcript) node() {
+	x.want("version", x.run("version"), "RuntimeName:  runtimed", "RuntimeApiVersion:  v1")
+	x.want("info", x.run("info"), `"RuntimeReady"`, `"NetworkReady"`, `"runtimeHandlers"`)
+	x.want("runtime-config", x.run("runtime-config"), "cgroup")
+	x.want("imagefsinfo", x.run("imagefsinfo"), x.d.Layout.Root, "usedBytes")
+	x.run("update-runtime-config", "--pod-cidr", "10.63.0.0/16")
+}
+
+func (x *transcript) image() {
+	x.want("pull", x.run("pull", x.d.Image), "Image is up to date for sha256:")
+	id := column(x.t, x.run("images"), 1, 2)
+	x.want("images", x.run("images"), "/busybox", id)
+	x.want("images -v", x.run("images", "-v"), "RepoTags: "+x.d.Image)
+	x.want("inspecti", x.run("inspecti", id), x.d.Image)
+	if got := x.run("images", "-q", x.d.Image); got == "" {
+		x.t.Error("images with a filter finds nothing")
 	}
-	want(t, "pods", run("pods"), "Ready", "web", "shop")
-	run("create", short, ctr, pod)
-	c := column(t, run("ps", "-a"), 1, 0)
-	want(t, "ps -a", run("ps", "-a"), "Created", "front")
-	want(t, "start", run("start", c), c)
-	want(t, "ps", run("ps"), "Running", "front", c, short)
-	if got := run("exec", "-s", c, "hostname"); got != "web" {
-		t.Errorf("exec -s: %q", got)
+}
+
+func (x *transcript) pods() {
+	id := column(x.t, x.run("runp", x.podFile)+"\n", 0, 0)
+	x.pod = column(x.t, x.run("pods"), 1, 0)
+	if len(x.pod) != 13 || !strings.HasPrefix(id, x.pod) {
+		x.t.Fatalf("crictl pods prints %q for %s", x.pod, id)
 	}
-	if o := d.Crictl("exec", "-s", c, "/bin/sh", "-c", "echo oops >&2; exit 7"); o.Code == 0 || !strings.Contains(o.Stderr, "7") {
-		t.Errorf("exec -s of a program that fails: %+v", o)
+	x.want("pods", x.run("pods"), "Ready", "web", "shop")
+	x.want("inspectp", x.run("inspectp", x.pod), `"state": "SANDBOX_READY"`, `"ip": "10.`)
+	if got := x.run("pods", "-q", "--name", "nobody"); got != "" {
+		x.t.Errorf("pods with a filter: %q", got)
 	}
-	daemontest.Eventually(t, 5*time.Second, func() error {
-		if out := run("logs", c); out != "hello from web" {
-			return fmt.Errorf("logs: %q", out)
+}
+
+// lifecycle is a container's, while somebody watches its events.
+func (x *transcript) lifecycle() {
+	t := x.t
+	events := x.background("", "events")
+	// Only when an event has arrived is it certain that the next ones are seen.
+	n := 0
+	daemontest.Eventually(t, 20*time.Second, func() error {
+		n++
+		x.run("stop", "-t", "1", x.run("run", "--no-pull", x.file(fmt.Sprint("early", n)), x.podFile2))
+		if !strings.Contains(events.said(), "CONTAINER_STARTED_EVENT") {
+			return fmt.Errorf("events: %q", events.said())
 		}
 		return nil
 	})
-	want(t, "inspect", run("inspect", c), `"state": "CONTAINER_RUNNING"`)
-	want(t, "inspectp", run("inspectp", short), `"state": "SANDBOX_READY"`)
-	want(t, "inspecti", run("inspecti", image), d.Image)
-	want(t, "info", run("info"), `"RuntimeReady"`, `"NetworkReady"`)
-	want(t, "imagefsinfo", run("imagefsinfo"), d.Layout.Root, "usedBytes")
-	want(t, "stop", run("stop", "-t", "5", c), c)
-	want(t, "ps -a", run("ps", "-a"), "Exited")
-	want(t, "rm", run("rm", c), c)
-	want(t, "stopp", run("stopp", short), "Stopped sandbox "+short)
-	want(t, "pods", run("pods"), "NotReady")
-	want(t, "rmp", run("rmp", short), "Removed sandbox "+short)
-	want(t, "rmi", run("rmi", image), d.Image)
-	for _, q := range [][]string{{"pods", "-q"}, {"ps", "-a", "-q"}, {"images", "-q"}} {
-		if out := run(q...); out != "" {
-			t.Errorf("crictl %v after all was removed: %q", q, out)
+	x.run("rmp", "-f", x.run("pods", "-q", "--name", "second"))
+	x.run("create", x.pod, x.file("front"), x.podFile)
+	x.ctr = column(t, x.run("ps", "-a"), 1, 0)
+	x.want("ps -a", x.run("ps", "-a"), "Created", "front")
+	x.want("start", x.run("start", x.ctr), x.ctr)
+	x.want("ps", x.run("ps"), "Running", "front", x.ctr, x.pod)
+	x.await("logs", "hello from web", "logs", x.ctr)
+	if got := x.run("logs", "--tail", "1", x.ctr); got != "second line" {
+		t.Errorf("logs --tail 1: %q", got)
+	}
+	x.want("inspect", x.run("inspect", x.ctr), `"state": "CONTAINER_RUNNING"`, `"pid":`, `"runtimeSpec"`)
+
+	x.run("create", x.pod, x.file("short"), x.podFile)
+	short := column(t, x.run("ps", "-a", "--name", "short"), 1, 0)
+	full := x.run("ps", "-a", "-q", "--name", "short")
+	x.run("start", short)
+	x.want("stop", x.run("stop", "-t", "5", short), short)
+	x.want("ps -a", x.run("ps", "-a"), "Exited")
+	x.want("rm", x.run("rm", short), short)
+	var got []string
+	daemontest.Eventually(t, daemontest.Patience, func() error {
+		got = eventsOf(events.said(), full)
+		if len(got) < 4 {
+			return fmt.Errorf("events of %s: %q in %s", full, got, events.said())
+		}
+		return nil
+	})
+	if fmt.Sprint(got) != "[CONTAINER_CREATED_EVENT CONTAINER_STARTED_EVENT CONTAINER_STOPPED_EVENT CONTAINER_DELETED_EVENT]" {
+		t.Errorf("events of a container: %q", got)
+	}
+	events.end()
+}
+
+// eventsOf are the types of the events of one container, in order.
+func eventsOf(text, id string) []string {
+	var out []string
+	for d := json.NewDecoder(strings.NewReader(text)); ; {
+		var e struct{ ContainerID, ContainerEventType string }
+		if d.Decode(&e) != nil {
+			return out
+		}
+		if e.ContainerID == id {
+			out = append(out, e.ContainerEventType)
 		}
 	}
 }
 
-// column is one word of a table: line and column count from 0.
-func column(t *testing.T, table string, line, col int) string {
-	t.Helper()
-	lines := strings.Split(table, "\n")
-	if line >= len(lines) || col >= len(strings.Fields(lines[line])) {
-		t.Fatalf("no line %d, column %d in\n%s", line, col, table)
+// figures are what is measured.
+func (x *transcript) figures() {
+	x.want("stats", x.run("stats", "-s", "1"), x.ctr, "front")
+	x.want("stats -o json", x.run("stats", "-o", "json", x.ctr), `"usageCoreNanoSeconds"`, `"workingSetBytes"`, `"mountpoint"`)
+	x.want("statsp", x.run("statsp", "-s", "1"), x.pod, "web")
+	x.want("statsp -o json", x.run("statsp", "-o", "json", "--id", x.pod), `"eth0"`, `"processCount"`)
+	x.want("metricdescs", x.run("metricdescs"), `"container_cpu_usage_seconds_total"`, `"labelKeys"`)
+	x.want("metricsp", x.run("metricsp"), `"container_cpu_usage_seconds_total"`, `"front"`)
+}
+
+// changes are those to what runs.
+func (x *transcript) changes() {
+	x.run("update", "--memory", "67108864", "--cpu-quota", "50000", "--cpu-period", "100000", x.ctr)
+	x.want("inspect after update", x.run("inspect", x.ctr), `"memoryLimitInBytes": "67108864"`, `"cpuQuota": "50000"`)
+	memory := "cat /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || cat /sys/fs/cgroup/memory.max"
+	if got := x.run("exec", "-s", x.ctr, "/bin/sh", "-c", memory); got != "67108864" {
+		x.t.Errorf("the kernel has %q after update", got)
 	}
-	return strings.Fields(lines[line])[col]
+}
+
+// refused is what this runtime does not do, and says so.
+func (x *transcript) refused() {
+	file := x.d.Dir + "/checkpoint.tar"
+	o := x.try("", "checkpoint", "--export", file, x.ctr)
+	if o.Code == 0 {
+		x.t.Errorf("checkpoint: %+v", o)
+	}
+	x.want("checkpoint", o.Stderr, "Unimplemented", "checkpoint")
+	for _, args := range [][]string{{"start", x.ctr}, {"inspect", "nobody"}, {"inspectp", "nobody"}, {"logs", "nobody"}, {"attach", "nobody"}, {"exec", "nobody", "true"}} {
+		if o := x.try("", args...); o.Code == 0 {
+			x.t.Errorf("crictl %v: %+v", args, o)
+		}
+	}
+}
+
+func (x *transcript) removal() {
+	x.want("stop", x.run("stop", "-t", "5", x.ctr), x.ctr)
+	x.want("rm", x.run("rm", "-a"), x.ctr)
+	x.want("stopp", x.run("stopp", x.pod), "Stopped sandbox "+x.pod)
+	x.want("pods", x.run("pods"), "NotReady")
+	x.want("rmp", x.run("rmp", x.pod), "Removed sandbox "+x.pod)
+	x.want("rmi", x.run("rmi", "--prune"), x.d.Image)
+	for _, q := range [][]string{{"pods", "-q"}, {"ps", "-a", "-q"}, {"images", "-q"}} {
+		if out := x.run(q...); out != "" {
+			x.t.Errorf("crictl %v after all was removed: %q", q, out)
+		}
+	}
+}
+
+// complete compares what was said with what crictl says that it can.
+func (x *transcript) complete() {
+	_, list, found := strings.Cut(x.run("--help"), "\nCOMMANDS:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	if !found || len(strings.Split(list, "\n")) < 30 {
+		x.t.Fatalf("crictl --help lists %q", list)
+	}
+	local := []string{"completion", "config", "help"} // they talk to no runtime
+	local = append(local, "metricdescs", "metricsp", "port-forward", "stats", "statsp", "update")
+	for line := range strings.Lines(list) {
+		names, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		if all := strings.Split(names, ", "); !slices.ContainsFunc(all, func(n string) bool { return x.used[n] || slices.Contains(local, n) }) {
+			x.t.Errorf("the transcript has no crictl %s", all[0])
+		}
+	}
+}
+
+// await runs a command until what it prints holds a text.
+func (x *transcript) await(what, text string, args ...string) {
+	x.t.Helper()
+	daemontest.Eventually(x.t, 20*time.Second, func() error {
+		if out := x.run(args...); !strings.Contains(out, text) {
+			return fmt.Errorf("%s: %q", what, out)
+		}
+		return nil
+	})
 }
