@@ -257,6 +257,12 @@ func (f fakeShims) Stream(_ context.Context, l spec.Launch, r spec.StreamRequest
 	return 3, err
 }
 
+func (f fakeShims) Attach(ctx context.Context, l spec.Launch, s spec.Streams, _ <-chan struct{}) error {
+	fmt.Fprint(s.Stdout, l.ContainerID)
+	<-ctx.Done()
+	return context.Cause(ctx)
+}
+
 // fakeDialer finds everybody's port on this machine's own loopback, and remembers which namespace was asked for.
 type fakeDialer struct{ *world }
 

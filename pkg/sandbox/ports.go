@@ -94,6 +94,9 @@ type Sessions interface {
 	Exec(ctx context.Context, l spec.Launch, profile ExecProfile, r spec.ExecRequest) (spec.ExecResult, error)
 	// Stream is Exec with the caller's streams, until the command ends or ctx does.
 	Stream(ctx context.Context, l spec.Launch, r spec.StreamRequest) (exitCode int32, err error)
+	// Attach carries a running container's output and input until it ends or ctx does. The session's end is that of a
+	// caller, unless left is closed.
+	Attach(ctx context.Context, l spec.Launch, s spec.Streams, left <-chan struct{}) error
 }
 
 // Dialer connects to a TCP port on the loopback of a network namespace, by its path; "" is the node's.

@@ -2,7 +2,10 @@ package sandbox
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -39,5 +42,58 @@ func TestExec(t *testing.T) {
 	}
 	if _, err := r.Exec(t.Context(), req); !errors.Is(err, errdefs.ErrFailedPrecondition) {
 		t.Errorf("after its end: %v", err)
+	}
+}
+
+func TestAttach(t *testing.T) {
+	r := newRuntime(t, newWorld(), t.TempDir(), nil)
+	sid, cid := mustRun(t, r, "a")
+	ctx, cancel := context.WithCancel(t.Context())
+	in, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- r.Attach(ctx, cid[:13], spec.Streams{Stdout: out}) }()
+	if got := make([]byte, len(cid)); true {
+		if _, err := io.ReadFull(in, got); err != nil || string(got) != cid {
+			t.Errorf("%q, %v", got, err)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("who left: %v", err)
+	}
+	if err := r.Attach(t.Context(), "ffff", spec.Streams{Stdout: out}); !errors.Is(err, errdefs.ErrNotFound) {
+		t.Errorf("no container: %v", err)
+	}
+	if err := r.Attach(t.Context(), cid, spec.Streams{}); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("no streams: %v", err)
+	}
+	if err := r.StopContainer(t.Context(), cid, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Attach(t.Context(), cid, spec.Streams{Stdout: out}); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("after its end: %v", err)
+	}
+	created, err := r.CreateContainer(t.Context(), sid, containerRequest("d"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Attach(t.Context(), created, spec.Streams{Stdout: out}); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("before its start: %v", err)
+	}
+}
+
+// A daemon that stops leaves its attachments, and says so.
+func TestAttachEndsWithTheDaemon(t *testing.T) {
+	r := newRuntime(t, newWorld(), t.TempDir(), nil)
+	_, cid := mustRun(t, r, "a")
+	in, out := io.Pipe()
+	done := make(chan error, 1)
+	go func() { done <- r.Attach(t.Context(), cid, spec.Streams{Stdout: out}) }()
+	if _, err := io.ReadFull(in, make([]byte, len(cid))); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	if err := <-done; !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), "attach again") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -6,8 +6,9 @@ import (
 )
 
 // The control protocol: one request packet on a SOCK_SEQPACKET connection gets one reply packet, any number of times.
-// Both begin with the version. A request is "1 ping", "1 reopen", "1 stats" or "1 resize WIDTH HEIGHT"; a reply is
-// "1 ok", "1 ok TEXT" or "1 error TEXT".
+// Both begin with the version. A request is "1 ping", "1 reopen", "1 stats", "1 resize WIDTH HEIGHT" or "1 attach
+// STREAMS", which makes the connection another one (see Attach); a reply is "1 ok", "1 ok TEXT" or "1 error TEXT". A
+// monitor that is older than a verb answers it with an error.
 
 // PacketMax is the longest packet, in bytes.
 const PacketMax = 1024
@@ -20,19 +21,23 @@ const (
 	Resize = "resize" // set the terminal's size
 )
 
-// Request is one packet to the monitor. Width and Height, in cells, are Resize's.
+// Request is one packet to the monitor. Width and Height, in cells, are Resize's; Streams are Attach's.
 type Request struct {
-	Verb   string
-	Width  uint16
-	Height uint16
+	Verb    string
+	Width   uint16
+	Height  uint16
+	Streams Streams
 }
 
 // Append appends the request's packet.
 func (r Request) Append(b []byte) []byte {
 	b = append(append(b, "1 "...), r.Verb...)
-	if r.Verb == Resize {
+	switch r.Verb {
+	case Resize:
 		b = strconv.AppendUint(append(b, ' '), uint64(r.Width), 10)
 		b = strconv.AppendUint(append(b, ' '), uint64(r.Height), 10)
+	case Attach:
+		b = r.Streams.append(append(b, ' '))
 	}
 	return b
 }
@@ -67,6 +72,12 @@ func ParseRequest(p []byte) (Request, error) {
 			return Request{}, ErrSize
 		}
 		return Request{Verb: Resize, Width: width, Height: height}, nil
+	case Attach:
+		s, ok := parseStreams(rest)
+		if !ok {
+			return Request{}, ErrStreams
+		}
+		return Request{Verb: Attach, Streams: s}, nil
 	}
 	return Request{}, ErrVerb
 }

@@ -10,6 +10,8 @@ func TestRequestRoundTrip(t *testing.T) {
 	for want, r := range map[string]Request{
 		"1 ping": {Verb: Ping}, "1 reopen": {Verb: Reopen}, "1 stats": {Verb: Stats},
 		"1 resize 80 24": {Verb: Resize, Width: 80, Height: 24}, "1 resize 0 65535": {Verb: Resize, Height: 65535},
+		"1 attach -": {Verb: Attach}, "1 attach ioe": {Verb: Attach, Streams: Streams{Stdin: true, Stdout: true, Stderr: true}},
+		"1 attach ie": {Verb: Attach, Streams: Streams{Stdin: true, Stderr: true}}, "1 attach o": {Verb: Attach, Streams: Streams{Stdout: true}},
 	} {
 		p := r.Append(nil)
 		got, err := ParseRequest(p)
@@ -26,6 +28,8 @@ func TestRequestRefused(t *testing.T) {
 		"1 reopen /etc/passwd": ErrVerb, "1 resize": ErrSize, "1 resize 1": ErrSize, "1 resize 1 ": ErrSize, "1 resize  1": ErrSize,
 		"1 resize 1 2 3": ErrSize, "1 resize -1 2": ErrSize, "1 resize 65536 2": ErrSize, "1 resize 2 99999": ErrSize,
 		"1 resize 01 2": ErrSize, "1 resize 1 2\x00": ErrSize, "1 resize 184467440737095516160 2": ErrSize,
+		"1 attach": ErrStreams, "1 attach ": ErrStreams, "1 attach x": ErrStreams, "1 attach oi": ErrStreams, "1 attach oo": ErrStreams,
+		"1 attach o e": ErrStreams, "1 attach -o": ErrStreams, "1 attach o-": ErrStreams,
 		strings.Repeat("1", PacketMax): ErrVersion,
 	} {
 		if r, err := ParseRequest([]byte(in)); !errors.Is(err, want) {
@@ -35,11 +39,15 @@ func TestRequestRefused(t *testing.T) {
 }
 
 func TestRequestAllocatesNothing(t *testing.T) {
-	p, buf := []byte("1 resize 80 24"), make([]byte, PacketMax)
+	p, a, buf := []byte("1 resize 80 24"), []byte("1 attach ioe"), make([]byte, PacketMax)
 	n := testing.AllocsPerRun(100, func() {
 		if _, err := ParseRequest(p); err != nil {
 			t.Fatal(err)
 		}
+		if _, err := ParseRequest(a); err != nil {
+			t.Fatal(err)
+		}
+		AppendLost(buf[:0], 1<<63)
 		AppendReply(buf[:0], true, "no")
 		Counters{Read: 1 << 63}.Append(buf[:0])
 	})
@@ -86,6 +94,8 @@ func TestCounters(t *testing.T) {
 func FuzzParseRequest(f *testing.F) {
 	f.Add([]byte("1 ping"))
 	f.Add([]byte("1 resize 80 24"))
+	f.Add([]byte("1 attach ioe"))
+	f.Add([]byte("1 attach -"))
 	f.Fuzz(func(t *testing.T, p []byte) {
 		r, err := ParseRequest(p)
 		if err == nil && string(r.Append(nil)) != string(p) {

@@ -36,7 +36,19 @@ func (s *supervisor) answer(fd int) {
 	if err == syscall.EAGAIN || err == syscall.EINTR {
 		return
 	}
-	if err != nil || n <= 0 || send(fd, s.do(s.request[:n])) != nil {
+	if err != nil || n <= 0 {
+		s.hangUp(fd)
+		return
+	}
+	r, reply := s.parse(s.request[:n])
+	if reply == nil && r.Verb == monitor.Attach {
+		s.attach(fd, r.Streams)
+		return
+	}
+	if reply == nil {
+		reply = s.do(r)
+	}
+	if send(fd, reply) != nil {
 		s.hangUp(fd)
 	}
 }
@@ -51,15 +63,21 @@ func (s *supervisor) hangUp(fd int) {
 	}
 }
 
-// do carries a request out and returns the reply's packet.
-func (s *supervisor) do(packet []byte) []byte {
+// parse returns a request, or the reply to what is none.
+func (s *supervisor) parse(packet []byte) (r monitor.Request, reply []byte) {
 	if len(packet) > monitor.PacketMax {
-		return s.refuse("request too long")
+		return r, s.refuse("request too long")
 	}
 	r, err := monitor.ParseRequest(packet)
 	if err != nil {
-		return s.refuse(err.Error())
+		return r, s.refuse(err.Error())
 	}
+	return r, nil
+}
+
+// do carries a request out and returns the reply's packet.
+func (s *supervisor) do(r monitor.Request) []byte {
+	var err error
 	switch r.Verb {
 	case monitor.Reopen:
 		err = s.log.Reopen(now())

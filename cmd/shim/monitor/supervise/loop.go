@@ -38,6 +38,13 @@ type supervisor struct {
 	request [monitor.PacketMax + 1]byte
 	reply   [monitor.PacketMax]byte
 
+	attachments [attachMax]attachment
+	attached    int
+	// of the frame that is being sent
+	message syscall.Msghdr
+	parts   [2]syscall.Iovec
+	kind    [1]byte
+
 	oomBefore uint64
 	ended     bool
 	status    syscall.WaitStatus
@@ -53,6 +60,9 @@ func Run(a monitor.Args) int {
 	s := &supervisor{args: a, pidfd: -1, listen: -1, exit: -1, epoll: -1}
 	for i := range s.conns {
 		s.conns[i] = -1
+	}
+	for i := range s.attachments {
+		s.attachments[i].fd = -1
 	}
 	if err := s.start(); err != nil {
 		s.abandon(err)
@@ -154,7 +164,7 @@ func (s *supervisor) loop() {
 			s.idle()
 		}
 		for i := range max(n, 0) {
-			s.serve(int(s.events[i].Fd))
+			s.serve(int(s.events[i].Fd), s.events[i].Events)
 		}
 	}
 }
@@ -173,7 +183,7 @@ func (s *supervisor) timeout() int {
 	return -1
 }
 
-func (s *supervisor) serve(fd int) {
+func (s *supervisor) serve(fd int, events uint32) {
 	switch fd {
 	case s.pidfd:
 		s.reap()
@@ -186,6 +196,10 @@ func (s *supervisor) serve(fd int) {
 	default:
 		if slices.Contains(s.conns[:], fd) {
 			s.answer(fd)
+			return
+		}
+		if a := s.attachment(fd); a != nil {
+			s.serveAttachment(a, events)
 			return
 		}
 		syscall.Close(fd) // a child that the creator left has ended
@@ -232,5 +246,6 @@ func (s *supervisor) end() {
 	writeExit(s.exit, s.args.Dir, outcome{
 		at: s.endedAt, code: exitCode(s.status), oomKilled: after > s.oomBefore, lost: s.log.Lost(),
 	})
+	s.farewell()
 	syscall.Unlink(s.args.Socket)
 }

@@ -92,6 +92,7 @@ func (s *supervisor) take(src *source) bool {
 		if s.args.LogPath != "" {
 			s.encoder.Write(src.stream, now(), s.memory.in[:n])
 		}
+		s.share(src, s.memory.in[:n])
 		s.pace(src, n == size)
 		return true
 	}

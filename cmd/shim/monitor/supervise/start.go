@@ -77,7 +77,7 @@ func (s *supervisor) inherit() error {
 			return fail("take over descriptor", strconv.Itoa(fd), err)
 		}
 	}
-	for _, fd := range [...]int{a.Stdout, a.Stderr, a.Console} {
+	for _, fd := range [...]int{a.Stdout, a.Stderr, a.Stdin, a.Console} {
 		if fd < 0 {
 			continue
 		}

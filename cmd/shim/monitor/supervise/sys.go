@@ -15,6 +15,7 @@ const (
 	clockMonotonic  = 1
 	fSetPipeSize    = 1031
 	pollIn          = 1
+	pollOut         = 4
 	atFdcwd         = -100
 	renameNoReplace = 1
 )
@@ -36,6 +37,17 @@ func poll(fds []pollFd) error {
 			return errno
 		}
 	}
+}
+
+// pollFor waits for some ns, and returns how many descriptors are ready.
+func pollFor(fds []pollFd, ns int64) int {
+	ts := syscall.NsecToTimespec(ns)
+	n, _, errno := syscall.Syscall6(syscall.SYS_PPOLL, uintptr(unsafe.Pointer(&fds[0])), uintptr(len(fds)),
+		uintptr(unsafe.Pointer(&ts)), 0, 0, 0)
+	if errno != 0 {
+		return 0
+	}
+	return int(n)
 }
 
 func clock(id uintptr) int64 {
@@ -92,6 +104,15 @@ func accept(listen int) (fd int, uid uint32, err error) {
 func send(fd int, p []byte) error {
 	_, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(&p[0])), uintptr(len(p)),
 		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL, 0, 0)
+	if errno != 0 {
+		return errno
+	}
+	return nil
+}
+
+func sendMessage(fd int, m *syscall.Msghdr) error {
+	_, _, errno := syscall.RawSyscall(syscall.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(m)),
+		syscall.MSG_DONTWAIT|syscall.MSG_NOSIGNAL)
 	if errno != 0 {
 		return errno
 	}
