@@ -52,6 +52,7 @@ var rooms = []room{
 	{"pkg/sandbox/network", []string{"pkg/sandbox/spec", "pkg/sandbox/step", "pkg/sandbox/network/..."}, aLeaf},
 	{"pkg/sandbox/forward", nil, aLeaf},
 	{"pkg/sandbox/files", []string{"pkg/sandbox/spec", "pkg/sandbox/step"}, aLeaf},
+	{"pkg/sandbox/stats", []string{"pkg/sandbox/spec"}, aLeaf},
 	{"pkg/sandbox/state", []string{"pkg/sandbox/spec"}, aLeaf},
 	{"pkg/sandbox/monitor", nil, aForm},
 	{"pkg/sandbox/shim", []string{"pkg/sandbox/spec", "pkg/sandbox/monitor"}, aLeaf},

@@ -68,7 +68,8 @@ func (s *Server) record(ctx context.Context, method string, begin time.Time, err
 // level: what changes something is worth a line; questions, of which the kubelet has many, are for who debugs.
 func level(rpc string, c codes.Code) slog.Level {
 	quiet := rpc == "Version" || rpc == "RuntimeConfig" || rpc == "ImageFsInfo" || rpc == "ExecSync" || rpc == "Info" || rpc == "Wait" ||
-		strings.HasPrefix(rpc, "List") || strings.HasPrefix(rpc, "Stream") || strings.HasSuffix(rpc, "Status")
+		strings.HasPrefix(rpc, "List") || strings.HasPrefix(rpc, "Stream") || strings.HasSuffix(rpc, "Status") ||
+		strings.HasSuffix(rpc, "Stats")
 	switch {
 	case c == codes.Internal || c == codes.DataLoss:
 		return slog.LevelError

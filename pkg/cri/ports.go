@@ -11,6 +11,8 @@ import (
 // Runtime is what the door needs of the sandboxes. Ids may be unique prefixes; an ambiguous one is
 // errdefs.ErrInvalidArgument, an unknown one errdefs.ErrNotFound. Filters with an unknown id select nothing.
 type Runtime interface {
+	Stats
+
 	RunSandbox(ctx context.Context, r spec.SandboxRequest) (id string, err error)
 	StopSandbox(ctx context.Context, id string) error
 	RemoveSandbox(ctx context.Context, id string) error

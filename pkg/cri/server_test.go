@@ -51,6 +51,15 @@ var served = strings.Fields(`
 	StreamContainers
 	StreamImages
 	GetContainerEvents
+	ContainerStats
+	ListContainerStats
+	StreamContainerStats
+	PodSandboxStats
+	ListPodSandboxStats
+	StreamPodSandboxStats
+	ListMetricDescriptors
+	ListPodSandboxMetrics
+	StreamPodSandboxMetrics
 `)
 
 // methods calls f for every method of the CRI with its name on the wire and an empty request.

@@ -131,13 +131,19 @@ func (s *Store) byName(r registry.Reference) *image {
 	return nil
 }
 
-// FsInfo is the room that the images take: their layers, each once, with manifests and configs. It walks nothing.
+// FsInfo is the room that the store takes: the images' layers, each once, with manifests, configs and records, and its own
+// directories. It walks nothing; what is being fetched or deleted is not in it.
 func (s *Store) FsInfo(context.Context) (spec.FsInfo, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	info := spec.FsInfo{Mountpoint: s.opts.Layout.Images(), Timestamp: s.opts.Now().UnixNano()}
+	take := func(bytes uint64) { info.UsedBytes, info.Inodes = info.UsedBytes+bytes, info.Inodes+1 }
+	for _, dir := range []string{"", "records", "blobs", "blobs/sha256", "layers", "ingest", "staging", "trash"} {
+		take(content.Use(s.sub(dir)))
+	}
 	seen := map[content.Digest]bool{}
 	for _, img := range s.images {
+		take(content.Use(s.record(img.ID)))
 		for _, l := range img.Layers {
 			if !seen[l.Chain] {
 				seen[l.Chain] = true
@@ -147,7 +153,7 @@ func (s *Store) FsInfo(context.Context) (spec.FsInfo, error) {
 		for _, d := range []content.Digest{img.ID, img.Manifest} {
 			if !seen[d] {
 				seen[d] = true
-				info.UsedBytes, info.Inodes = info.UsedBytes+uint64(s.blobs.Size(d)), info.Inodes+1
+				take(s.blobs.Use(d))
 			}
 		}
 	}

@@ -124,5 +124,20 @@ type Images interface {
 	Collect()
 }
 
+// Stats reads what runs. It never waits for a shim.
+type Stats interface {
+	// Group reads the group of the object with that id, with the processor time per second since an earlier reading, or
+	// since born. A group that is not there is errdefs.ErrNotFound.
+	Group(id, path string, born time.Time, detail bool) (use spec.GroupUse, nanoCores *uint64, err error)
+	// Disk is the writable layer's size as it was measured last, or nil. It walks nothing large.
+	Disk(id, dir string) *spec.DiskUse
+	// Links reads the links of the network namespace that is pinned at path.
+	Links(path string) ([]spec.LinkUse, error)
+	// Processes counts those of a group and of all below it.
+	Processes(path string) (uint64, error)
+	// Detail finds what only metrics tell of a container with that group, first process and writable layer.
+	Detail(path string, init int, dir string) (*spec.ContainerDetail, error)
+}
+
 // Clock is the time source; tests replace it.
 type Clock func() time.Time

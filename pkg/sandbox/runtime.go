@@ -34,6 +34,7 @@ type Options struct {
 	Sessions   Sessions
 	Dialer     Dialer
 	Images     Images
+	Stats      Stats
 
 	// Node is what the node has and its policy; Pool is its range of ids for user namespaces.
 	Node security.Node

@@ -24,6 +24,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/network"
 	"github.com/runtimed/runtimed/pkg/sandbox/network/cni"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	"github.com/runtimed/runtimed/pkg/sandbox/stats"
 	"github.com/runtimed/runtimed/pkg/security"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
 	"github.com/runtimed/runtimed/pkg/security/probe"
@@ -138,7 +139,10 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	} else {
 		handler.UserNamespaces = true
 	}
+	readings := stats.New(stats.Options{Groups: groups, Device: stats.Device(layout.Root), Log: o.Log})
+	leave.later(func() error { readings.Close(); return nil })
 	return sandbox.New(sandbox.Options{
+		Stats:  readings,
 		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified, NodeHostname: hostname,
 		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims,
 		Dialer: forward.Dialer{}, Images: images,

@@ -49,13 +49,16 @@ func (b Blobs) Remove(d Digest) error {
 	return nil
 }
 
-// Size is the blob's length in bytes, or 0 where there is none.
-func (b Blobs) Size(d Digest) int64 {
-	st, err := os.Lstat(b.path(d))
-	if err != nil {
+// Use is the room that the blob takes on its file system, in bytes, or 0 where there is none.
+func (b Blobs) Use(d Digest) uint64 { return Use(b.path(d)) }
+
+// Use is the room that a file or a directory itself takes, as du(1) counts, or 0 where there is none.
+func Use(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
 		return 0
 	}
-	return st.Size()
+	return uint64(st.Blocks) * 512
 }
 
 // WriteFile writes data to path with mode 0600, by rename. With sync, file and directory are synced: when it returns
