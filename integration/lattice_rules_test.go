@@ -127,5 +127,6 @@ var onlys = []only{
 	{"github.com/google/go-containerregistry/...", []string{"pkg/image/...", "integration/..."}, "registries are pkg/image's"},
 	{"github.com/google/nftables/...", []string{"pkg/sandbox/network/...", "cmd/runtimed/...", "integration/..."}, "rules are the network's; doctor reads them"},
 	{"github.com/containernetworking/...", []string{"pkg/sandbox/network/cni/...", "integration/..."}, "plugins are the network's"},
+	{"tags.cncf.io/container-device-interface/pkg/cdi", []string{"pkg/security/cdi"}, "what a CDI file asks for is checked in one place"},
 	{"github.com/seccomp/libseccomp-golang", []string{"pkg/security/seccomp", "cmd/unpack/jail"}, "filters are security's, and the worker's own"},
 }

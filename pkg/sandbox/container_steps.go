@@ -15,6 +15,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/state"
 	"github.com/runtimed/runtimed/pkg/sandbox/step"
+	"github.com/runtimed/runtimed/pkg/security/cdi"
 	"github.com/runtimed/runtimed/pkg/security/device"
 	"github.com/runtimed/runtimed/pkg/security/hostpath"
 	"github.com/runtimed/runtimed/pkg/security/seccomp"
@@ -87,8 +88,30 @@ func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 	if err != nil {
 		return nil, spec.Launch{}, err
 	}
+	if in.CDI, err = r.cdiEdits(c.spec, paths, in.Sources); err != nil {
+		return nil, spec.Launch{}, err
+	}
 	in.Devices, in.DeviceRules = set.Devices, set.Rules
 	return bundle.Build(in)
+}
+
+// cdiEdits are what the container's CDI devices ask for, their host paths resolved into sources.
+func (r *Runtime) cdiEdits(s spec.Container, paths hostpath.Resolver, sources map[string]string) (cdi.Edits, error) {
+	edits, err := r.CDI.Find(s.Request.CDIDevices, s.Profile.User)
+	if err != nil {
+		return cdi.Edits{}, err
+	}
+	for _, m := range edits.Mounts {
+		if m.Type == "tmpfs" {
+			continue
+		}
+		real, err := paths.Resolve(m.Source)
+		if err != nil {
+			return cdi.Edits{}, spec.Errorf(spec.KindOf(err), "CDI_devices: %w", err)
+		}
+		sources[m.Source] = real
+	}
+	return edits, nil
 }
 
 func devices(s spec.Container) (device.Set, error) {

@@ -12,6 +12,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/state"
 	"github.com/runtimed/runtimed/pkg/sandbox/step"
 	"github.com/runtimed/runtimed/pkg/security"
+	"github.com/runtimed/runtimed/pkg/security/cdi"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
 )
 
@@ -39,6 +40,8 @@ type Options struct {
 	// Node is what the node has and its policy; Pool is its range of ids for user namespaces.
 	Node security.Node
 	Pool idmap.Pool
+	// CDI is where the files of CDI devices are; the zero Registry has none.
+	CDI cdi.Registry
 	// Handlers are the runtime handlers that Status lists, by name; "" is the default.
 	Handlers []spec.Handler
 	Features spec.Features

@@ -29,6 +29,9 @@ var containerExcuses = []struct {
 	{"devices", func(in ContainerInput, _ identity) string {
 		return when(len(in.Request.Devices) > 0, "the node's devices belong to the node's root")
 	}},
+	{"CDI_devices", func(in ContainerInput, _ identity) string {
+		return when(len(in.Request.CDIDevices) > 0, "the devices, files and hooks of the node's CDI files belong to the node's root")
+	}},
 	{"mounts", func(in ContainerInput, _ identity) string {
 		for _, m := range in.Request.Mounts {
 			if m.Propagation == spec.PropagationBidirectional {

@@ -21,6 +21,7 @@ var excuses = []struct {
 	{"security.namespaces.pid", security(func(s *spec.ContainerSecurity) { s.Namespaces.PID = spec.NamespaceNode })},
 	{"security.namespaces.target", func(in *ContainerInput) { target(spec.Profile{HostIDs: true})(in) }},
 	{"devices", func(in *ContainerInput) { in.Request.Devices = []spec.Device{{HostPath: "/dev/fuse"}} }},
+	{"CDI_devices", func(in *ContainerInput) { in.Request.CDIDevices = []string{"vendor.example/class=one"} }},
 	{"mounts", mount(spec.Mount{ContainerPath: "/m", HostPath: "/h", Propagation: spec.PropagationBidirectional})},
 	{"mounts", func(in *ContainerInput) { nfs(in); mount(spec.Mount{ContainerPath: "/m", HostPath: "/nfs"})(in) }},
 	{"security.run_as_user", security(func(s *spec.ContainerSecurity) { s.RunAsUser = id64(70000) })},

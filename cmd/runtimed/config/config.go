@@ -12,6 +12,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/security"
 	"github.com/runtimed/runtimed/pkg/security/capability"
+	"github.com/runtimed/runtimed/pkg/security/cdi"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	Network  Network             `toml:"network"`
 	Userns   Userns              `toml:"userns"`
 	Security Security            `toml:"security"`
+	CDI      CDI                 `toml:"cdi"`
 	Image    Image               `toml:"image"`
 	Trust    Trust               `toml:"trust"`
 	Log      Log                 `toml:"log"`
@@ -97,6 +99,11 @@ type Security struct {
 	SeccompRoot  string   `toml:"seccomp_root"`
 }
 
+// CDI is the table [cdi].
+type CDI struct {
+	SpecDirs []string `toml:"spec_dirs"`
+}
+
 // Image is the table [image].
 type Image struct {
 	AuthFiles       []string `toml:"auth_files"`
@@ -143,6 +150,7 @@ func Default() Config {
 		},
 		Userns:   Userns{FirstID: idmap.Default.Start, Size: idmap.Default.Size, Count: idmap.Default.Count},
 		Security: Security{Policy: string(security.PolicyAuto), Capabilities: slices.Clone(capability.Default)},
+		CDI:      CDI{SpecDirs: slices.Clone(cdi.DefaultDirs)},
 		Image: Image{
 			AuthFiles: []string{"/etc/runtimed/auth.json", "/root/.docker/config.json", "/run/containers/0/auth.json"},
 			Parallel:  4, ProgressTimeout: 60,

@@ -62,6 +62,10 @@ var Sections = []Section{
 		{"security.seccomp_root", "Directory below which seccomp profiles of the type Localhost must be, such as the kubelet's, " +
 			"/var/lib/kubelet/seccomp. Empty: anywhere."},
 	}},
+	{Name: "cdi", Comment: "Devices of the Container Device Interface. The files may name programs that run on the node as root.", Keys: []Key{
+		{"cdi.spec_dirs", "Directories of CDI files; a device in a later one wins. They and the files must be root's, and not be writable by " +
+			"others, or no device is given. One that is not there is empty. No directory: no devices."},
+	}},
 	{Name: "image", Keys: []Key{
 		{"image.auth_files", "Files with credentials for registries, in the format of docker's config.json, asked in order when a pull brings none. " +
 			"One that is not there is skipped; one that cannot be read refuses the pull."},

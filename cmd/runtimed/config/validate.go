@@ -41,6 +41,7 @@ func (c Config) validate() []Problem {
 	v.cni(c)
 	v.userns(c.Userns)
 	v.security(c.Security)
+	v.cdi(c.CDI)
 	v.image(c.Image)
 	v.registries(c.Registry)
 	if _, err := trust.NewPolicy(c.Trust.Mode); err != nil {
@@ -162,6 +163,12 @@ func (v *validator) userns(u Userns) {
 	v.that(u.Count != 0, "userns.count", "is 0: no pod could have a user namespace")
 	v.that(uint64(u.FirstID)+uint64(u.Size)*uint64(u.Count) < 1<<32, "userns.count",
 		"%d ranges of %d ids from %d up reach beyond the last id, 4294967294", u.Count, u.Size, u.FirstID)
+}
+
+func (v *validator) cdi(c CDI) {
+	for _, d := range c.SpecDirs {
+		v.abs("cdi.spec_dirs", d)
+	}
 }
 
 func (v *validator) security(s Security) {

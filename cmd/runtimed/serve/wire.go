@@ -26,6 +26,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/stats"
 	"github.com/runtimed/runtimed/pkg/security"
+	"github.com/runtimed/runtimed/pkg/security/cdi"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
 	"github.com/runtimed/runtimed/pkg/security/probe"
 )
@@ -147,6 +148,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims,
 		Dialer: forward.Dialer{}, Images: images,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
+		CDI:      cdi.Registry{Dirs: c.CDI.SpecDirs},
 		Handlers: []spec.Handler{handler}, Features: spec.Features{MountOptions: node.MountAttr}, Observe: o.Observe, Log: o.Log,
 	})
 }

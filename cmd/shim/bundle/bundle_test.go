@@ -87,6 +87,10 @@ func TestReadRefused(t *testing.T) {
 		"groups differ": {func(l *spec.Launch, c *specs.Spec) { c.Linux.CgroupsPath = "/x" }, "cgroup"},
 		"terminal":      {func(l *spec.Launch, c *specs.Spec) { l.TTY = true }, "terminal"},
 		"hooks":         {func(l *spec.Launch, c *specs.Spec) { c.Hooks = &specs.Hooks{} }, "hooks"},
+		"no hooks":      {func(l *spec.Launch, c *specs.Spec) { l.Hooks = true }, "hooks"},
+		"late hooks": {func(l *spec.Launch, c *specs.Spec) {
+			l.Hooks, c.Hooks = true, &specs.Hooks{Poststop: []specs.Hook{{Path: "/x"}}}
+		}, "behind the start"},
 		"no command":    {func(l *spec.Launch, c *specs.Spec) { c.Process.Args = nil }, "command"},
 		"empty command": {func(l *spec.Launch, c *specs.Spec) { c.Process.Args = []string{""} }, "command"},
 		"user path":     {func(l *spec.Launch, c *specs.Spec) { c.Linux.Namespaces[1].Path = "/x" }, "by path"},

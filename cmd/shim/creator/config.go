@@ -61,6 +61,11 @@ func (c *creator) awaitGroup(context.Context) error {
 // convert turns config.json into libcontainer's form.
 func (c *creator) convert(context.Context) error {
 	l := c.bundle.Launch
+	// Hooks are told that the bundle is the working directory: they read config.json there.
+	if err := os.Chdir(c.dir); err != nil {
+		return err
+	}
+	defer os.Chdir("/")
 	config, err := specconv.CreateLibcontainerConfig(&specconv.CreateOpts{CgroupName: l.ContainerID, Spec: c.bundle.Config})
 	if err != nil {
 		return err

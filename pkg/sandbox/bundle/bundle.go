@@ -4,6 +4,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
+	"github.com/runtimed/runtimed/pkg/security/cdi"
 )
 
 // Input is all that Build needs. Zero values of the optional fields are safe: they give less, never more.
@@ -25,6 +26,8 @@ type Input struct {
 	// Devices and DeviceRules are the request's devices as security/device found them on the node.
 	Devices     []specs.LinuxDevice
 	DeviceRules []specs.LinuxDeviceCgroup
+	// CDI are the edits of the request's CDI devices, as security/cdi found them.
+	CDI cdi.Edits
 	// Sources are the request's host paths as security/hostpath resolved them; what is not in it is used as it is.
 	Sources map[string]string
 	// NodeHostname is HOSTNAME in a pod with the node's UTS namespace; "" sets none.
@@ -82,6 +85,7 @@ func Build(in Input) (*specs.Spec, spec.Launch, error) {
 		Root:    &specs.Root{Path: in.Layout.Rootfs(in.Container.ID), Readonly: in.Container.Profile.ReadonlyRoot},
 		Mounts:  mounts,
 		Linux:   linux,
+		Hooks:   in.CDI.Hooks,
 	}
 	return config, launch, nil
 }
@@ -98,6 +102,8 @@ func (in Input) check() error {
 		return spec.Preconditionf("container %s: its seccomp profile is %q, and the filter is there: %v", in.Container.ID, p.Seccomp.Type, in.Seccomp != nil)
 	case in.userNamespace() && (len(uids) == 0 || len(gids) == 0):
 		return spec.Preconditionf("sandbox %s has a user namespace, and its record has no id maps", in.Sandbox.ID)
+	case in.userNamespace() && !in.CDI.Empty():
+		return spec.Preconditionf("container %s has CDI devices, which are the node's, and ids of its own", in.Container.ID)
 	case len(in.Container.Image.Layers) == 0:
 		return spec.Preconditionf("image %q has no layers: nothing to run from", in.Container.Image.ID)
 	}
@@ -116,7 +122,7 @@ func (in Input) launch() (spec.Launch, error) {
 	}
 	l := spec.Launch{
 		Version: spec.RecordVersion, SandboxID: in.Sandbox.ID, ContainerID: c.ID, Layout: in.Layout,
-		Layers: c.Image.Layers, Volumes: volumes, Images: images, PIDOwner: in.pidOwner(), LogPath: c.LogPath,
+		Layers: c.Image.Layers, Volumes: volumes, Images: images, PIDOwner: in.pidOwner(), Hooks: in.CDI.Hooks != nil, LogPath: c.LogPath,
 		TTY: c.Request.TTY, Stdin: c.Request.Stdin, StdinOnce: c.Request.StdinOnce,
 		CgroupPath: c.CgroupPath, ShimCgroup: in.ShimCgroup,
 	}
@@ -137,6 +143,10 @@ func (in Input) linux() (*specs.Linux, error) {
 	if err != nil {
 		return nil, err
 	}
+	devices, err := in.devices()
+	if err != nil {
+		return nil, err
+	}
 	uids, gids := in.maps()
 	return &specs.Linux{
 		UIDMappings:   idMappings(uids),
@@ -144,7 +154,7 @@ func (in Input) linux() (*specs.Linux, error) {
 		CgroupsPath:   in.Container.CgroupPath,
 		Namespaces:    namespaces,
 		Resources:     resources,
-		Devices:       in.Devices,
+		Devices:       devices,
 		Seccomp:       in.Seccomp,
 		MaskedPaths:   p.MaskedPaths,
 		ReadonlyPaths: p.ReadonlyPaths,

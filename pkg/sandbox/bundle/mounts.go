@@ -38,6 +38,9 @@ func (in Input) mounts() (list []specs.Mount, propagation string, err error) {
 		}
 		propagation = widest(propagation, m.Propagation)
 	}
+	if list, err = in.cdiMounts(list, seen); err != nil {
+		return nil, "", err
+	}
 	slices.SortStableFunc(list, func(a, b specs.Mount) int {
 		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
 	})

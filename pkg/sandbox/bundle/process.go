@@ -34,7 +34,7 @@ func (in Input) process() (*specs.Process, error) {
 	caps := p.Capabilities
 	return &specs.Process{
 		Terminal:        in.Container.Request.TTY,
-		User:            specs.User{UID: p.User.UID, GID: p.User.GID, AdditionalGids: p.User.Groups},
+		User:            specs.User{UID: p.User.UID, GID: p.User.GID, AdditionalGids: in.groups()},
 		Args:            args,
 		Env:             env,
 		Cwd:             cwd,
@@ -99,6 +99,13 @@ func (in Input) env() ([]string, error) {
 			return nil, spec.Invalidf("envs[%d]: %.64q is not a variable: its name may not be empty or hold '=', nothing may hold NUL", i, kv.Key)
 		}
 		e.set(kv.Key, kv.Key+"="+kv.Value)
+	}
+	for _, kv := range in.CDI.Env { // the device's own word on where it is
+		key, _, _ := strings.Cut(kv, "=")
+		if key == "" || strings.IndexByte(kv, 0) >= 0 {
+			return nil, spec.Invalidf("CDI_devices: %.64q is not a variable", kv)
+		}
+		e.set(key, kv)
 	}
 	// Said here, so that libcontainer never parses the image's passwd for it.
 	if i, ok := e.at["HOME"]; !ok || e.list[i] == "HOME=" {

@@ -40,7 +40,7 @@ func (in Input) deviceRules() []specs.LinuxDeviceCgroup {
 	if in.Container.Profile.Privileged {
 		return []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 	}
-	return append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, in.DeviceRules...)
+	return append([]specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}}, slices.Concat(in.DeviceRules, in.CDI.Rules)...)
 }
 
 // memory: swap counts together with memory (runtime-spec). A limit without a word on swap leaves none, as in

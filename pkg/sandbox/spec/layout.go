@@ -103,7 +103,9 @@ type Launch struct {
 	// directory below VolumesDir, filled from the image's content there.
 	Volumes []string
 	// Images are those that the container's mounts name, each to be mounted at Layout.ImageMount(Index).
-	Images  []LaunchImage
+	Images []LaunchImage
+	// Hooks: config.json has hooks, which are those of CDI devices. Without it the creator refuses a config.json with any.
+	Hooks   bool
 	LogPath string // absolute; "" writes no log
 	TTY     bool
 	Stdin   bool
