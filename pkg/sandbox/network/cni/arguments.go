@@ -171,13 +171,13 @@ func parseAddresses(text string) ([]string, error) {
 	var ips []string
 	for part := range strings.SplitSeq(text, ",") {
 		part = strings.TrimSpace(part)
-		p, err := netip.ParsePrefix(part)
+		a, err := netip.ParseAddr(part)
 		if err != nil {
-			var a netip.Addr
-			a, err = netip.ParseAddr(part)
-			p = netip.PrefixFrom(a, a.BitLen())
+			var p netip.Prefix
+			p, err = netip.ParsePrefix(part)
+			a = p.Addr()
 		}
-		if err != nil || !usable(p.Addr()) || len(ips) == maxAddresses {
+		if err != nil || !usable(a) || len(ips) == maxAddresses {
 			return nil, spec.Invalidf("annotation %s: %q is not a list of at most %d addresses of links", AddressesAnnotation, text, maxAddresses)
 		}
 		ips = append(ips, part)

@@ -179,7 +179,7 @@ func (w *world) open(live map[string]spec.NetworkResult) *Network {
 	n, err := New(w.cfg, Options{
 		Log:        slog.New(slog.NewTextHandler(w.log, nil)),
 		Recorded:   func(id string) bool { return w.read("recorded/"+id) != "" },
-		FirstPause: 10 * time.Millisecond,
+		FirstPause: time.Millisecond,
 	})
 	must(err)
 	w.n = n

@@ -136,7 +136,7 @@ func TestDELThatFailsTenTimes(t *testing.T) {
 // TestDELThatHangs ends with its time, and does not hold up another pod's.
 func TestDELThatHangs(t *testing.T) {
 	w := newWorld(t)
-	w.cfg.DelTimeout = time.Second
+	w.cfg.DelTimeout = 5 * time.Second
 	n := w.open(nil)
 	bad, _ := w.add()
 	good, _ := w.add()

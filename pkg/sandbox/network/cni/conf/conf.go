@@ -199,6 +199,9 @@ func addSnippets(raw map[string]any, dir string) error {
 
 // normal is the list with all its plugins inside and one version.
 func normal(raw map[string]any, cniVersion string) (*Network, error) {
+	if list, _ := raw["plugins"].([]any); len(list) == 0 {
+		return nil, errors.New("it names no plugin")
+	}
 	raw["loadOnlyInlinedPlugins"] = true
 	delete(raw, "cniVersions")
 	raw["cniVersion"] = cniVersion

@@ -37,34 +37,41 @@ func Strays(daemon string) []Stray {
 // EndStrays kills the daemon's strays that stale selects, and waits until they are gone or it has taken two seconds. It
 // returns how many there were.
 func EndStrays(daemon string, stale func(Stray) bool) int {
-	killed := 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+	killed, quiet := 0, 0
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(pause) {
 		left := 0
 		for _, s := range Strays(daemon) {
 			if stale(s) && unix.Kill(s.PID, unix.SIGKILL) == nil {
 				left++
 			}
 		}
-		if left == 0 {
-			return killed
+		if left > 0 {
+			killed, quiet = max(killed, left), 0
+		} else if quiet++; quiet == looks {
+			break
 		}
-		killed = max(killed, left)
 	}
 	return killed
 }
 
-// endRun kills what carries the run's name: a killed one that forked meanwhile has a child that is found by the next look.
+// endRun kills what carries the run's name.
 func endRun(daemon, run string) {
-	for range 3 {
-		found := environments(daemonVariable+"="+daemon, runVariable+"="+run)
-		if len(found) == 0 {
-			return
-		}
-		for pid := range found {
+	quiet := 0
+	for end := time.Now().Add(2 * time.Second); quiet < looks && time.Now().Before(end); time.Sleep(pause) {
+		quiet++
+		for pid := range environments(daemonVariable+"="+daemon, runVariable+"="+run) {
 			unix.Kill(pid, unix.SIGKILL)
+			quiet = 0
 		}
 	}
 }
+
+// A process has no environment for a moment of its execve, and one that is killed may have forked just before: it takes
+// several looks that find nothing to believe that nothing is there.
+const (
+	looks = 3
+	pause = 3 * time.Millisecond
+)
 
 // environments are those of the processes that have all the variables. A zombie has none.
 func environments(want ...string) map[int][]string {
