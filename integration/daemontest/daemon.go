@@ -32,6 +32,8 @@ type TB interface {
 type Options struct {
 	// Config is appended to the daemon's configuration file: whole tables that Start does not write ([log], [userns], …).
 	Config string
+	// Network is appended to the table [network].
+	Network string
 	// Cgroup is appended to the table [cgroup].
 	Cgroup string
 	// Program is started in the place of runtimed, with the arguments "--config FILE serve"; Env is added to its
@@ -127,12 +129,13 @@ bridge = %q
 nft_table = %q
 subnet = "10.%d.0.0/16"
 subnet6 = "fd72:756e:74%02x::/64"
+%s
 [trust]
 mode = "off"
 [registry.%q]
 plain_http = true
 %s
-`, d.Layout.Root, d.Layout.Run, d.Layout.Netns, libexec, d.CgroupRoot, d.options.Cgroup, d.Bridge, d.NftTable, 100+n%100, n%256, d.Registry.Host, d.options.Config)
+`, d.Layout.Root, d.Layout.Run, d.Layout.Netns, libexec, d.CgroupRoot, d.options.Cgroup, d.Bridge, d.NftTable, 100+n%100, n%256, d.options.Network, d.Registry.Host, d.options.Config)
 }
 
 // Launch starts the daemon and does not wait: see Serving and Exited.
