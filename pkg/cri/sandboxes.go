@@ -2,6 +2,7 @@ package cri
 
 import (
 	"context"
+	"maps"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -13,6 +14,7 @@ type runtimeService struct {
 	v1.UnimplementedRuntimeServiceServer
 	runtime     Runtime
 	version     string
+	info        map[string]string
 	leaving     context.Context // ends when the server is told to stop
 	runtimeSpec func(sandboxID, containerID string) ([]byte, error)
 }
@@ -25,7 +27,12 @@ func (s *runtimeService) Version(context.Context, *v1.VersionRequest) (*v1.Versi
 }
 
 func (s *runtimeService) Status(ctx context.Context, r *v1.StatusRequest) (*v1.StatusResponse, error) {
-	return translate.Status(s.runtime.Status(ctx, r.GetVerbose())), nil
+	status := s.runtime.Status(ctx, r.GetVerbose())
+	if r.GetVerbose() {
+		status.Info = maps.Clone(status.Info)
+		maps.Copy(status.Info, s.info)
+	}
+	return translate.Status(status), nil
 }
 
 // RuntimeConfig must name the driver: the enum's zero would claim systemd.

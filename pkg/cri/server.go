@@ -30,6 +30,8 @@ type Options struct {
 	Version string
 	// RuntimeSpec reads the config.json of a container, for verbose answers. Nil, or no bytes, shows none.
 	RuntimeSpec func(sandboxID, containerID string) ([]byte, error)
+	// Info are JSON documents about this daemon, by name, for verbose answers of Status.
+	Info map[string]string
 }
 
 // Server serves the CRI.
@@ -54,7 +56,7 @@ func New(o Options) *Server {
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 	)
 	s.RegisterService(&v1.RuntimeService_ServiceDesc, &runtimeService{
-		runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec, leaving: leaving,
+		runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec, leaving: leaving, info: o.Info,
 	})
 	s.RegisterService(&v1.ImageService_ServiceDesc, &imageService{images: o.Images, runtime: o.Runtime})
 	return s

@@ -72,6 +72,9 @@ func (i *image) view() spec.Image {
 		v.Size += l.Bytes
 		v.Layers = append(v.Layers, string(l.Chain))
 	}
+	for _, d := range i.config.DiffIDs {
+		v.DiffIDs = append(v.DiffIDs, string(d))
+	}
 	return v
 }
 

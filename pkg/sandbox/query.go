@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -17,7 +18,29 @@ func (r *Runtime) Sandbox(_ context.Context, id string) (spec.SandboxView, error
 	if err != nil {
 		return spec.SandboxView{}, err
 	}
-	return r.podView(p), nil
+	v := r.podView(p)
+	v.Pins = r.pins(v)
+	return v, nil
+}
+
+// pins are the namespaces that podFlow has made.
+func (r *Runtime) pins(v spec.SandboxView) map[string]string {
+	if v.State != spec.SandboxReady {
+		return nil
+	}
+	made, pins := namespaceRequest(v.Spec), map[string]string{}
+	for kind, has := range map[string]bool{"user": made.User, "ipc": made.IPC, "uts": made.UTS} {
+		if has {
+			pins[kind] = r.Layout.Pin(v.Spec.ID, kind)
+		}
+	}
+	if made.Net {
+		pins["network"] = r.Layout.NetnsPin(v.Spec.ID)
+	}
+	if v.Status.Init != nil {
+		pins["pid"] = fmt.Sprintf("/proc/%d/ns/pid", v.Status.Init.PID)
+	}
+	return pins
 }
 
 // Sandboxes lists what matches, oldest first. An id that is not known matches nothing.

@@ -110,3 +110,16 @@ func comment(text string) string {
 	}
 	return b.String()
 }
+
+// Values is the effective configuration by the names of its keys.
+func (c Config) Values() map[string]any {
+	var values map[string]any
+	b, err := toml.Marshal(c)
+	if err == nil {
+		err = toml.Unmarshal(b, &values)
+	}
+	if err != nil {
+		panic(err) // strings, numbers and lists of them: there is no such value
+	}
+	return values
+}

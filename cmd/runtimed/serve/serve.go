@@ -83,6 +83,7 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) error {
 	server := cri.New(cri.Options{
 		Runtime: r.runtime, Images: r.images, Log: o.Log, Version: o.Version, RuntimeSpec: r.runtimeSpec,
+		Info: statusInfo(c),
 	})
 	control.New(ctx, r.runtime, info(c, o.Version)).Register(server)
 	socket := c.Layout().Socket()

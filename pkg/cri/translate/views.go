@@ -2,7 +2,6 @@ package translate
 
 import (
 	"cmp"
-	"encoding/json"
 
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -164,41 +163,4 @@ func Status(s spec.RuntimeStatus) *v1.StatusResponse {
 		out.RuntimeHandlers = append(out.RuntimeHandlers, &v1.RuntimeHandler{Features: &v1.RuntimeHandlerFeatures{}})
 	}
 	return out
-}
-
-// SandboxInfo is the verbose info of a sandbox: one JSON document under the key "info".
-func SandboxInfo(v spec.SandboxView) (map[string]string, error) {
-	pid := 0
-	if v.Status.Init != nil {
-		pid = v.Status.Init.PID
-	}
-	return info(map[string]any{
-		"pid": pid, "config": v.Spec.Request, "profile": v.Spec.Profile, "network": v.Network,
-		"cgroupPath": v.Spec.CgroupPath, "status": v.Status,
-	})
-}
-
-// ContainerInfo is the verbose info of a container. runtimeSpec is its config.json, or nil before it was started.
-func ContainerInfo(v spec.ContainerView, runtimeSpec json.RawMessage) (map[string]string, error) {
-	pid := 0
-	if v.State == spec.ContainerRunning && v.Facts.Started != nil {
-		pid = v.Facts.Started.Init.PID
-	}
-	return info(map[string]any{
-		"pid": pid, "sandboxID": v.Spec.SandboxID, "config": v.Spec.Request, "image": v.Spec.Image,
-		"profile": v.Spec.Profile, "cgroupPath": v.Spec.CgroupPath, "facts": v.Facts, "runtimeSpec": runtimeSpec,
-	})
-}
-
-// ImageInfo is the verbose info of an image.
-func ImageInfo(i spec.Image) (map[string]string, error) {
-	return info(map[string]any{"config": i.Config, "layers": i.Layers, "createdAt": i.CreatedAt})
-}
-
-func info(v map[string]any) (map[string]string, error) {
-	b, err := json.Marshal(v)
-	if err != nil {
-		return nil, err
-	}
-	return map[string]string{"info": string(b)}, nil
 }

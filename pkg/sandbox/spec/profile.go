@@ -24,6 +24,7 @@ type Image struct {
 	RepoDigests []string
 	Size        uint64   // bytes on disk of its unpacked layers
 	Layers      []string // chain ids "sha256:<hex>", lowest first
+	DiffIDs     []string // digests of the layers' uncompressed archives "sha256:<hex>", lowest first
 	Config      ImageConfig
 	CreatedAt   int64 // ns, from the config; 0 where it does not say
 	Pinned      bool

@@ -10,6 +10,9 @@ type SandboxView struct {
 	Network    NetworkResult
 	Containers []ContainerView
 	Timestamp  time.Time // taken before the facts were read
+	// Pins are the paths that hold the pod's own namespaces, by their type in the OCI runtime spec; nil in lists and
+	// events, and without one that is up.
+	Pins map[string]string
 }
 
 // ContainerView is a consistent picture of a container.
