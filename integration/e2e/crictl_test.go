@@ -19,6 +19,7 @@ func TestCrictlTranscript(t *testing.T) {
 	x.image()
 	x.pods()
 	x.lifecycle()
+	x.figures()
 	x.refused()
 	x.removal()
 	x.complete()
@@ -175,7 +176,7 @@ func (x *transcript) complete() {
 		x.t.Fatalf("crictl --help lists %q", list)
 	}
 	local := []string{"completion", "config", "help"} // they talk to no runtime
-	local = append(local, "metricdescs", "metricsp", "port-forward", "stats", "statsp", "update")
+	local = append(local, "port-forward", "update")
 	for line := range strings.Lines(list) {
 		names, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
 		if all := strings.Split(names, ", "); !slices.ContainsFunc(all, func(n string) bool { return x.used[n] || slices.Contains(local, n) }) {
