@@ -66,7 +66,8 @@ var rooms = []room{
 		"the Runtime knows records, steps and decisions; the kernel, images and the CRI are behind the interfaces of ports.go, so that every flow can be tested without them"},
 
 	{"pkg/security/seccomp/tag", nil, "it only stops a build"},
-	{"pkg/security/probe", []string{"pkg/security", "pkg/security/capability", "pkg/sandbox/spec"}, "it fills security's Node from the kernel, and decides nothing"},
+	{"pkg/security/apparmor", []string{"pkg/sandbox/spec"}, "it loads one profile of its own, and decides nothing"},
+	{"pkg/security/probe", []string{"pkg/security", "pkg/security/apparmor", "pkg/security/capability", "pkg/sandbox/spec"}, "it fills security's Node from the kernel, and decides nothing"},
 	{"pkg/security/...", []string{"pkg/sandbox/spec", "pkg/security/..."}, pure},
 
 	{"pkg/logs/entry", nil, "the monitor links it: it must stay small"},

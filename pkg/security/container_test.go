@@ -135,7 +135,8 @@ func TestProfiles(t *testing.T) {
 	sel := security(func(s *spec.ContainerSecurity) { s.SELinux.Type = "container_t" })
 	priv := security(func(s *spec.ContainerSecurity) { s.Privileged = true })
 	none := func(*ContainerInput) {}
-	cri, bare, anywhere, enforcing := node, Node{}, node, node
+	cri, bare, anywhere, enforcing, guarded, guardedCRI := node, Node{}, node, node, node, node
+	guarded.AppArmorDefault, guardedCRI.AppArmorDefault, guardedCRI.Policy = "ours", "ours", PolicyCRI
 	cri.Policy, anywhere.SeccompRoot, enforcing.SELinux = PolicyCRI, "/", true
 	const local, root = spec.ProfileLocalhost, "/var/lib/kubelet/seccomp"
 	for _, c := range []struct {
@@ -172,7 +173,14 @@ func TestProfiles(t *testing.T) {
 		{"unknown type", node, none, sec("x", ""), "", errdefs.ErrInvalidArgument},
 
 		{"AppArmor unconfined", node, none, arm(spec.ProfileUnconfined, ""), "runtime/default", nil},
-		{"AppArmor default", node, none, arm(spec.ProfileRuntimeDefault, ""), "runtime/default security.apparmor", nil},
+		{"AppArmor default", guarded, none, arm(spec.ProfileRuntimeDefault, ""), "runtime/default ours", nil},
+		{"AppArmor default, not loaded", node, none, arm(spec.ProfileRuntimeDefault, ""), "", errdefs.ErrFailedPrecondition},
+		{"AppArmor default, privileged", guarded, nodePod, func(in *ContainerInput) { priv(in); arm(spec.ProfileRuntimeDefault, "")(in) }, "unconfined security.apparmor", nil},
+		{"nothing, with AppArmor", guarded, none, none, "runtime/default ours", nil},
+		{"nothing, with AppArmor, policy cri", guardedCRI, none, none, "unconfined ours", nil},
+		{"nothing, with AppArmor, privileged", guarded, nodePod, priv, "unconfined", nil},
+		{"AppArmor unconfined, where there is a default", guarded, none, arm(spec.ProfileUnconfined, ""), "runtime/default", nil},
+		{"AppArmor loaded, where there is a default", guarded, none, arm(local, "loaded"), "runtime/default loaded", nil},
 		{"AppArmor default without AppArmor", bare, none, arm(spec.ProfileRuntimeDefault, ""), "runtime/default security.apparmor", nil},
 		{"AppArmor loaded", node, none, arm(local, "loaded"), "runtime/default loaded", nil},
 		{"AppArmor not loaded", node, none, arm(local, "other"), "", errdefs.ErrInvalidArgument},

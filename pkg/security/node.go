@@ -31,6 +31,8 @@ type Node struct {
 	SELinux        bool
 	// MountAttr: the kernel changes a mount with all that is mounted below it (mount_setattr(2), AT_RECURSIVE).
 	MountAttr bool
+	// AppArmorDefault is the name of the default profile; "" where it is not loaded.
+	AppArmorDefault string
 	// SeccompRoot is the directory below which profiles of the type Localhost must be; "" or "/" is anywhere.
 	SeccompRoot string
 	// MinOOMScoreAdj is the lowest oom_score_adj that the daemon may give to another process.

@@ -56,12 +56,16 @@ func checkSeccompPath(p, root string) error {
 // appArmorName are the names that AppArmor's parser takes without quotes, and paths.
 var appArmorName = regexp.MustCompile(`^[A-Za-z0-9_/][A-Za-z0-9_./:@+~-]{0,254}$`)
 
-// appArmorProfile decides the profile that the program starts in; "" is none of ours to set.
+// appArmorProfile decides the profile that the program starts in; "" is none of ours to set. Nothing said is the default,
+// as Kubernetes has it, where there is one.
 func appArmorProfile(r spec.ContainerSecurity, n Node) (string, []spec.Reason, error) {
 	const field = "security.apparmor"
 	p := r.AppArmor
 	if p == nil {
-		return "", nil, nil
+		if r.Privileged {
+			return "", nil, nil
+		}
+		return n.AppArmorDefault, nil, nil
 	}
 	if p.Type != spec.ProfileLocalhost && p.Localhost != "" {
 		return "", nil, spec.Invalidf("%s: the profile %q is named, and the type is %q", field, p.Localhost, p.Type)
@@ -70,7 +74,15 @@ func appArmorProfile(r spec.ContainerSecurity, n Node) (string, []spec.Reason, e
 	case spec.ProfileUnconfined:
 		return "", nil, nil
 	case spec.ProfileRuntimeDefault:
-		return "", []spec.Reason{{Field: field, Text: "ignored: this release has no default AppArmor profile"}}, nil
+		switch {
+		case !n.AppArmor:
+			return "", []spec.Reason{{Field: field, Text: "ignored: this kernel runs without AppArmor"}}, nil
+		case r.Privileged:
+			return "", []spec.Reason{{Field: field, Text: "ignored: a privileged container runs without a profile"}}, nil
+		case n.AppArmorDefault == "":
+			return "", nil, spec.Preconditionf("%s: the default profile is not loaded on this node: the daemon's log says why", field)
+		}
+		return n.AppArmorDefault, nil, nil
 	case spec.ProfileLocalhost:
 	default:
 		return "", nil, spec.Invalidf("%s: %q is not a type of profile", field, p.Type)

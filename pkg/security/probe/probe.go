@@ -1,7 +1,6 @@
 package probe
 
 import (
-	"bufio"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/security"
+	"github.com/runtimed/runtimed/pkg/security/apparmor"
 	"github.com/runtimed/runtimed/pkg/security/capability"
 )
 
@@ -30,7 +30,7 @@ func Node() (security.Node, error) {
 		DefaultCapabilities: capability.Default,
 		HeldCapabilities:    held,
 		AppArmor:            word("/sys/module/apparmor/parameters/enabled") == "Y",
-		AppArmorLoaded:      func(name string) bool { return loaded("/sys/kernel/security/apparmor/profiles", name) },
+		AppArmorLoaded:      apparmor.Loaded,
 		SELinux:             exists("/sys/fs/selinux/enforce"),
 		MinOOMScoreAdj:      minOOMScoreAdj(held),
 		Rlimits:             limits,
@@ -105,22 +105,6 @@ func throttle(cpus string) []string {
 		return nil
 	}
 	return list
-}
-
-// loaded looks for "name (mode)" in the kernel's list of profiles.
-func loaded(list, name string) bool {
-	f, err := os.Open(list)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	s := bufio.NewScanner(f)
-	for s.Scan() {
-		if i := strings.LastIndex(s.Text(), " ("); i > 0 && s.Text()[:i] == name {
-			return true
-		}
-	}
-	return false
 }
 
 func word(path string) string {

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -64,24 +63,6 @@ func TestMinOOMScoreAdj(t *testing.T) {
 	own := word("/proc/self/oom_score_adj")
 	if got := minOOMScoreAdj(nil); own != "0" && got == 0 || own == "0" && got != 0 {
 		t.Errorf("%d, own %s", got, own)
-	}
-}
-
-func TestLoaded(t *testing.T) {
-	list := filepath.Join(t.TempDir(), "profiles")
-	text := "docker-default (enforce)\nmy (odd) name (complain)\n/usr/bin/x (kill)\n" + strings.Repeat("x", 70000) + " (enforce)\nlast (enforce)\n"
-	if err := os.WriteFile(list, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for name, want := range map[string]bool{
-		"docker-default": true, "my (odd) name": true, "/usr/bin/x": true, "docker": false, "": false, "my": false, "docker-default (enforce)": false,
-	} {
-		if got := loaded(list, name); got != want {
-			t.Errorf("%q: %v", name, got)
-		}
-	}
-	if loaded(list+".gone", "x") {
-		t.Error("a list that is not there holds nothing")
 	}
 }
 
