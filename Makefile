@@ -135,6 +135,25 @@ conformance-kit: build $(CACHE)/bin/critest $(CACHE)/bin/crictl ## what a machin
 	$(CACHE)/conformance/bin/conformance images $(CACHE)/conformance/images
 	cp $(BIN)/runtimed* $(CACHE)/bin/critest $(CACHE)/bin/crictl $(CACHE)/conformance/bin/
 
+PREFIX ?= /usr/local
+# Programs that run are replaced, never written into; what a person may have changed in /etc stays.
+.PHONY: install
+install: build ## the programs, a systemd unit, /etc/runtimed and /etc/crictl.yaml, below DESTDIR and PREFIX (/usr/local)
+	install -d $(DESTDIR)$(PREFIX)/lib/runtimed $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system \
+		$(DESTDIR)$(PREFIX)/share/doc/runtimed $(DESTDIR)/etc/runtimed
+	install -m 0755 $(addprefix $(BIN)/,runtimed runtimed-shim runtimed-monitor runtimed-init runtimed-unpack) $(DESTDIR)$(PREFIX)/lib/runtimed/
+	ln -sfn ../lib/runtimed/runtimed $(DESTDIR)$(PREFIX)/bin/runtimed
+	install -m 0644 README.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/runtimed/
+	sed 's#/usr/local/#$(PREFIX)/#g' packaging/runtimed.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/runtimed.service
+	chmod 0644 $(DESTDIR)$(PREFIX)/lib/systemd/system/runtimed.service
+	[ -e $(DESTDIR)/etc/runtimed/config.toml ] || install -m 0644 packaging/config.toml $(DESTDIR)/etc/runtimed/config.toml
+	[ -e $(DESTDIR)/etc/crictl.yaml ] || install -m 0644 packaging/crictl.yaml $(DESTDIR)/etc/crictl.yaml
+
+.PHONY: uninstall
+uninstall: ## what install made, but for /etc; stop the service and remove the pods first
+	rm -rf $(DESTDIR)$(PREFIX)/lib/runtimed $(DESTDIR)$(PREFIX)/share/doc/runtimed
+	rm -f $(DESTDIR)$(PREFIX)/bin/runtimed $(DESTDIR)$(PREFIX)/lib/systemd/system/runtimed.service
+
 .PHONY: clean
 clean: ## remove what was built
 	rm -rf $(BIN) $(CACHE)

@@ -85,7 +85,7 @@ func Start(t TB, o Options) *Daemon {
 	d := &Daemon{
 		Dir: dir, ConfigFile: dir + "/config.toml", LogFile: dir + "/daemon.log", Logs: dir + "/logs",
 		Layout:     spec.Layout{Root: dir + "/root", Run: dir + "/run", Netns: dir + "/netns"},
-		CgroupRoot: fmt.Sprintf("%s-%d", os.Getenv(envPrefix), n), Bridge: fmt.Sprintf("rt%d", n), NftTable: fmt.Sprintf("rt%d", n),
+		CgroupRoot: fmt.Sprintf("%s_%d", os.Getenv(envPrefix), n), Bridge: fmt.Sprintf("rt%d", n), NftTable: fmt.Sprintf("rt%d", n),
 		t: t, options: o, bin: Bin(t), Registry: o.Registry,
 	}
 	if err := os.Mkdir(d.Logs, 0o755); err != nil {

@@ -25,6 +25,12 @@ const (
 	envDir    = "RUNTIMED_TEST_DIR"    // short, searchable by all
 )
 
+// HostPIDs in the environment leaves the tests in the machine's own PID namespace. systemd is asked for groups of
+// processes by their numbers, which must be its own. It is for a test machine, which ends with its tests.
+const HostPIDs = "RUNTIMED_TEST_HOST_PIDS"
+
+func hostPIDs() bool { return os.Getenv(HostPIDs) != "" }
+
 // Main runs the tests of a package in a House.
 func Main(m *testing.M) int { return House(m.Run) }
 
@@ -70,7 +76,8 @@ func place() (dir, prefix string, err error) {
 	}
 	// Short, because socket paths are; not below TMPDIR, which may be long, or closed to a pod's root.
 	dir = "/tmp/rt-" + strings.ToLower(rand.Text()[:4])
-	return dir, "/runtimed-test-" + filepath.Base(dir)[3:], os.Mkdir(dir, 0o755)
+	// Underscores: a dash would be a level of its own in a slice's name.
+	return dir, "/runtimed_test_" + filepath.Base(dir)[3:], os.Mkdir(dir, 0o755)
 }
 
 func outside() (int, error) {
@@ -83,8 +90,9 @@ func outside() (int, error) {
 	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), envStage+"=init", envPrefix+"="+prefix, envDir+"="+dir)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET | syscall.CLONE_NEWPID, Pdeathsig: syscall.SIGKILL,
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
+	if !hostPIDs() {
+		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWPID
 	}
 	// go test sends SIGQUIT at its timeout and expects the stacks, which the tests' process prints.
 	signals := make(chan os.Signal, 4)
@@ -109,7 +117,11 @@ func inside() (int, error) {
 	if err := unix.Mount("", "/", "", unix.MS_PRIVATE|unix.MS_REC, ""); err != nil {
 		return 0, fmt.Errorf("propagation of /: %w", err)
 	}
-	if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
+	if hostPIDs() {
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			return 0, fmt.Errorf("subreaper: %w", err)
+		}
+	} else if err := unix.Mount("proc", "/proc", "proc", 0, ""); err != nil {
 		return 0, fmt.Errorf("mount /proc: %w", err)
 	}
 	if err := upperable(os.Getenv(envDir)); err != nil {

@@ -32,10 +32,23 @@ func (d *Daemon) PodConfig(name string) *v1.PodSandboxConfig {
 		Metadata: &v1.PodSandboxMetadata{Name: name, Namespace: "default", Uid: "uid-" + name},
 		Hostname: name, LogDirectory: filepath.Join(d.Logs, name),
 		Linux: &v1.LinuxPodSandboxConfig{
-			CgroupParent:    d.CgroupRoot + "/kubelet",
+			CgroupParent:    d.CgroupParent(),
 			SecurityContext: &v1.LinuxSandboxSecurityContext{NamespaceOptions: &v1.NamespaceOption{Pid: v1.NamespaceMode_CONTAINER}},
 		},
 	}
+}
+
+// CgroupParent is a group below the daemon's own, in the form of its driver, as a kubelet names one.
+func (d *Daemon) CgroupParent() string {
+	d.t.Helper()
+	r, err := d.client.Runtime.RuntimeConfig(Ctx(d.t), &v1.RuntimeConfigRequest{})
+	if err != nil {
+		d.t.Fatalf("the cgroup driver: %v", err)
+	}
+	if r.GetLinux().GetCgroupDriver() == v1.CgroupDriver_SYSTEMD {
+		return d.CgroupRoot + ".slice" + d.CgroupRoot + "-kubelet.slice"
+	}
+	return d.CgroupRoot + "/kubelet"
 }
 
 // ContainerConfig is a container with a shell script for its program.

@@ -191,17 +191,29 @@ func processes() []string {
 		if p.PPID == 1 && p.State == "Z" {
 			continue
 		}
+		if hostPIDs() && notOurs(p) {
+			continue
+		}
 		out = append(out, p.Name+" "+strings.Join(p.Args[:min(len(p.Args), 2)], " "))
 	}
 	sort.Strings(out)
 	return out
 }
 
+// notOurs are the kernel's threads and the workers of the machine's own services, which come and go.
+func notOurs(p Process) bool {
+	return p.PID == 2 || p.PPID == 2 || strings.HasPrefix(p.Name, "systemd") || strings.HasPrefix(p.Name, "(")
+}
+
 // cgroups are the groups below root in every hierarchy, without the hierarchy's mount point.
 func cgroups(root string) []string {
 	var out []string
+	var trees []string
 	for _, h := range hierarchies() {
-		filepath.WalkDir(h+root, func(path string, d fs.DirEntry, err error) error {
+		trees = append(trees, h+root, h+root+".slice") // the second is systemd's form
+	}
+	for _, tree := range trees {
+		filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.IsDir() {
 				out = append(out, path)
 			}

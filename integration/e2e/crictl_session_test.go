@@ -28,7 +28,7 @@ func newTranscript(t *testing.T) *transcript {
 	x := &transcript{t: t, d: daemontest.Start(t, daemontest.Options{}), used: map[string]bool{}}
 	pod := func(name string) string {
 		return x.write(name+".json", fmt.Sprintf(`{"metadata": {"name": %q, "namespace": "shop", "uid": %q}, "hostname": %q,
-			"log_directory": %q, "linux": {"cgroup_parent": "%s/kubelet"}}`, name, "uid-"+name, name, x.d.Logs, x.d.CgroupRoot))
+			"log_directory": %q, "linux": {"cgroup_parent": %q}}`, name, "uid-"+name, name, x.d.Logs, x.d.CgroupParent()))
 	}
 	x.podFile, x.podFile2 = pod("web"), pod("second")
 	return x

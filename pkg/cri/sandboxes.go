@@ -17,6 +17,8 @@ type runtimeService struct {
 	info        map[string]string
 	leaving     context.Context // ends when the server is told to stop
 	runtimeSpec func(sandboxID, containerID string) ([]byte, error)
+
+	systemdCgroups bool
 }
 
 // Version: a kubelet refuses a blank field. version is the kubelet's own API version, which never changed.
@@ -37,7 +39,11 @@ func (s *runtimeService) Status(ctx context.Context, r *v1.StatusRequest) (*v1.S
 
 // RuntimeConfig must name the driver: the enum's zero would claim systemd.
 func (s *runtimeService) RuntimeConfig(context.Context, *v1.RuntimeConfigRequest) (*v1.RuntimeConfigResponse, error) {
-	return &v1.RuntimeConfigResponse{Linux: &v1.LinuxRuntimeConfiguration{CgroupDriver: v1.CgroupDriver_CGROUPFS}}, nil
+	driver := v1.CgroupDriver_CGROUPFS
+	if s.systemdCgroups {
+		driver = v1.CgroupDriver_SYSTEMD
+	}
+	return &v1.RuntimeConfigResponse{Linux: &v1.LinuxRuntimeConfiguration{CgroupDriver: driver}}, nil
 }
 
 func (s *runtimeService) RunPodSandbox(ctx context.Context, r *v1.RunPodSandboxRequest) (*v1.RunPodSandboxResponse, error) {

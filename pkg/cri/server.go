@@ -28,6 +28,8 @@ type Options struct {
 	Log     *slog.Logger
 	// Version of this program.
 	Version string
+	// SystemdCgroups: systemd is this node's cgroup driver, and the kubelet's must be too.
+	SystemdCgroups bool
 	// RuntimeSpec reads the config.json of a container, for verbose answers. Nil, or no bytes, shows none.
 	RuntimeSpec func(sandboxID, containerID string) ([]byte, error)
 	// Info are JSON documents about this daemon, by name, for verbose answers of Status.
@@ -57,6 +59,7 @@ func New(o Options) *Server {
 	)
 	s.RegisterService(&v1.RuntimeService_ServiceDesc, &runtimeService{
 		runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec, leaving: leaving, info: o.Info,
+		systemdCgroups: o.SystemdCgroups,
 	})
 	s.RegisterService(&v1.ImageService_ServiceDesc, &imageService{images: o.Images, runtime: o.Runtime})
 	return s

@@ -130,7 +130,7 @@ func (r *Runtime) plan(p *pod, req spec.ContainerRequest, image spec.ImageUse) (
 		Request: req, Image: image, Profile: profile,
 		LogPath:    r.logPath(p, req.LogPath),
 		StopSignal: orElse(req.StopSignal, orElse(image.Config.StopSignal, "SIGTERM")),
-		CgroupPath: p.spec.CgroupPath + "/" + id,
+		CgroupPath: spec.ContainerGroup(p.spec.CgroupPath, id),
 	}), nil
 }
 

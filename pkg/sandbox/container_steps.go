@@ -56,7 +56,7 @@ func removeEmpty(dir string) error {
 func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 	in := bundle.Input{
 		Container: c.spec, Sandbox: c.pod.spec, Layout: r.Layout, PodInit: c.pod.init(),
-		ShimCgroup: r.CgroupRoot + "/shims", CgroupV2: r.CgroupV2, NoSwapLimit: r.NoSwapLimit,
+		ShimCgroup: r.groups().Shim(c.spec.ID), CgroupV2: r.CgroupV2, NoSwapLimit: r.NoSwapLimit,
 		Sources: map[string]string{}, NodeHostname: r.NodeHostname,
 	}
 	filter, err := seccomp.Request{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"path"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -66,9 +65,13 @@ func (r *Runtime) runSandbox(ctx context.Context, req spec.SandboxRequest) (stri
 		return "", err
 	}
 	id := newID()
+	group, err := r.groups().Pod(req.CgroupParent, id)
+	if err != nil {
+		return "", err
+	}
 	p := newPod(spec.Sandbox{
 		Version: spec.RecordVersion, ID: id, CreatedAt: r.Now().UnixNano(), BootID: r.bootID,
-		Request: req, Profile: profile, CgroupPath: r.podCgroup(req.CgroupParent, id),
+		Request: req, Profile: profile, CgroupPath: group,
 	})
 	release, err := p.op.acquire(ctx)
 	if err != nil {
@@ -95,12 +98,8 @@ func (r *Runtime) runSandbox(ctx context.Context, req spec.SandboxRequest) (stri
 	return "", err
 }
 
-// podCgroup is the pod's own group, an inner node: only its children hold processes (cgroups(7), no internal processes).
-func (r *Runtime) podCgroup(parent, id string) string {
-	if parent == "" {
-		parent = path.Join(r.CgroupRoot, "pods")
-	}
-	return path.Join("/", parent, id)
+func (r *Runtime) groups() spec.Groups {
+	return spec.Groups{Root: r.CgroupRoot, Systemd: r.CgroupSystemd}
 }
 
 // register makes the pod known, hidden, with a range of ids of its own where it needs one.

@@ -158,7 +158,7 @@ func (r *Runtime) startInit(ctx context.Context, p *pod) error {
 	if p.spec.Request.Security.Namespaces.PID != spec.NamespacePod {
 		return nil
 	}
-	init, err := r.Namespaces.StartInit(ctx, InitRequest{SandboxID: p.spec.ID, CgroupPath: p.spec.CgroupPath + "/init"})
+	init, err := r.Namespaces.StartInit(ctx, InitRequest{SandboxID: p.spec.ID, CgroupPath: spec.InitGroup(p.spec.CgroupPath, p.spec.ID)})
 	if err != nil {
 		return err
 	}

@@ -22,6 +22,8 @@ type Options struct {
 	// CgroupRoot is below each hierarchy's mount point: pods without a parent of their own and all shims live there.
 	CgroupRoot string
 	CgroupV2   bool
+	// CgroupSystemd: the groups are systemd's slices and scopes.
+	CgroupSystemd bool
 	// NoSwapLimit: the kernel keeps no account of swap, so no container's is limited.
 	NoSwapLimit bool
 	// NodeHostname is what a pod on the node's network sees as its own.

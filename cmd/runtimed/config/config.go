@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/runtimed/runtimed/pkg/image/layer"
+	"github.com/runtimed/runtimed/pkg/sandbox/cgroup"
 	"github.com/runtimed/runtimed/pkg/sandbox/network/cni"
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/security"
@@ -53,7 +54,8 @@ type Socket struct {
 
 // Cgroup is the table [cgroup].
 type Cgroup struct {
-	Root string `toml:"root"`
+	Root   string `toml:"root"`
+	Driver string `toml:"driver"`
 }
 
 // Network is the table [network].
@@ -140,7 +142,7 @@ func Default() Config {
 	return Config{
 		Version: Version, Root: "/var/lib/runtimed", Run: "/run/runtimed", NetnsDir: "/run/netns",
 		Socket: Socket{AllowedUIDs: []uint32{0}},
-		Cgroup: Cgroup{Root: "/runtimed"},
+		Cgroup: Cgroup{Root: "/runtimed", Driver: string(cgroup.Auto)},
 		Network: Network{
 			Mode: NetworkBuiltin, Bridge: "runtimed0", Subnet: "10.63.0.0/16", Subnet6: "fd72:756e:7469::/64", NftTable: "runtimed",
 			CNI: CNI{

@@ -29,7 +29,10 @@ var Sections = []Section{
 	}},
 	{Name: "cgroup", Keys: []Key{
 		{"cgroup.root", "Group below each hierarchy's mount point that holds all shims, and the pods that name no parent of their own. " +
-			"Absolute; not the root itself. Daemons on one machine need different ones."},
+			"Absolute; not the root itself. Daemons on one machine need different ones. With the driver systemd the groups are slices: " +
+			"/runtimed is runtimed-pods.slice and runtimed-shims.slice."},
+		{"cgroup.driver", "Who makes the groups: \"cgroupfs\", the daemon; \"systemd\", systemd, as transient slices and scopes (cgroup v2 only); " +
+			"\"auto\", systemd where it is process 1 and the node has cgroup v2. The kubelet asks for it and does the same."},
 	}},
 	{Name: "network", Comment: "The pods' network. All keys but the mode are the built-in network's: one bridge, routed and masqueraded by the node.\nDaemons on one machine need different names and subnets.", Keys: []Key{
 		{"network.mode", "\"builtin\", or \"cni\": pods are connected by CNI plugins. Change it only when no pod is there."},

@@ -36,6 +36,7 @@ func (c Config) validate() []Problem {
 	if err := cgroup.CheckParent(c.Cgroup.Root); err != nil || c.Cgroup.Root == "" || c.Cgroup.Root == "/" {
 		v.that(false, "cgroup.root", "%q is not an absolute, clean path below the hierarchies' root, such as \"/runtimed\"", c.Cgroup.Root)
 	}
+	v.oneOf("cgroup.driver", c.Cgroup.Driver, string(cgroup.Auto), string(cgroup.Cgroupfs), string(cgroup.Systemd))
 	v.network(c.Network)
 	v.oneOf("network.mode", c.Network.Mode, NetworkBuiltin, NetworkCNI)
 	v.cni(c)

@@ -41,6 +41,7 @@ type rooms struct {
 	}
 	images      cri.Images
 	runtimeSpec func(sandboxID, containerID string) ([]byte, error)
+	systemd     bool // is the cgroup driver
 	// close stops goroutines and gives descriptors back. It touches nothing that runs.
 	close func()
 }
@@ -83,7 +84,7 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) error {
 	server := cri.New(cri.Options{
 		Runtime: r.runtime, Images: r.images, Log: o.Log, Version: o.Version, RuntimeSpec: r.runtimeSpec,
-		Info: statusInfo(c),
+		Info: statusInfo(c), SystemdCgroups: r.systemd,
 	})
 	control.New(ctx, r.runtime, info(c, o.Version)).Register(server)
 	socket := c.Layout().Socket()
@@ -95,6 +96,9 @@ func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) er
 	go func() { failed <- server.Serve(l) }()
 	o.Log.Info("serving", "socket", socket, "version", o.Version, "pid", os.Getpid(), "root", c.Root)
 	notify(o.Log, daemon.SdNotifyReady)
+	watching, unwatch := context.WithCancel(ctx)
+	defer unwatch()
+	go watch(watching, o.Log, socket)
 	if o.Ready != nil {
 		o.Ready()
 	}

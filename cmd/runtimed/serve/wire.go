@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -26,6 +27,7 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/stats"
 	"github.com/runtimed/runtimed/pkg/security"
+	"github.com/runtimed/runtimed/pkg/security/apparmor"
 	"github.com/runtimed/runtimed/pkg/security/cdi"
 	"github.com/runtimed/runtimed/pkg/security/idmap"
 	"github.com/runtimed/runtimed/pkg/security/probe"
@@ -69,7 +71,7 @@ func wire(ctx context.Context, c config.Config, o Options) (_ rooms, err error) 
 	}
 	inUse.is(runtime)
 	images.Collect()
-	return rooms{runtime: runtime, images: images, close: leave.all, runtimeSpec: specReader(layout)}, nil
+	return rooms{runtime: runtime, images: images, close: leave.all, runtimeSpec: specReader(layout), systemd: runtime.CgroupSystemd}, nil
 }
 
 // leaving gives back what was opened, the last first.
@@ -113,6 +115,14 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 		return nil, err
 	}
 	groups := cgroup.New(hierarchies, o.Observe)
+	driver, err := hierarchies.Driver(cgroup.Driver(c.Cgroup.Driver))
+	if err != nil {
+		return nil, err
+	}
+	if driver == cgroup.Systemd {
+		groups = groups.WithSystemd()
+	}
+	o.Log.Info("control groups", "mode", hierarchies.Mode, "driver", driver)
 	pins := namespaces.New(namespaces.Options{
 		Layout: layout, Init: filepath.Join(libexec, "runtimed-init"), Groups: groups, Observe: o.Observe,
 	})
@@ -126,7 +136,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 		return nil, err
 	}
 	leave.later(shims.Close)
-	node, err := nodeOf(c)
+	node, err := nodeOf(c, o.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +154,8 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	leave.later(func() error { readings.Close(); return nil })
 	return sandbox.New(sandbox.Options{
 		Stats:  readings,
-		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified, NodeHostname: hostname,
+		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified,
+		CgroupSystemd: driver == cgroup.Systemd, NodeHostname: hostname,
 		Namespaces: pins, Network: wires, Cgroups: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims,
 		Dialer: forward.Dialer{}, Images: images,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
@@ -183,10 +194,15 @@ func newNetwork(c config.Config, o Options) (closingNetwork, error) {
 }
 
 // nodeOf is what the kernel has, under the configuration's policy.
-func nodeOf(c config.Config) (security.Node, error) {
+func nodeOf(c config.Config, log *slog.Logger) (security.Node, error) {
 	node, err := probe.Node()
 	if err != nil {
 		return security.Node{}, err
+	}
+	if node.AppArmor {
+		if node.AppArmorDefault, err = apparmor.Load(context.Background()); err != nil {
+			log.Warn("containers run without an AppArmor profile, and those that ask for the default one are refused", "error", err)
+		}
 	}
 	node.Policy = security.Policy(c.Security.Policy)
 	node.DefaultCapabilities = c.Security.Capabilities

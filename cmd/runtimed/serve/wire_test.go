@@ -2,6 +2,7 @@ package serve
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,7 +56,7 @@ func TestNetworkOfOneVersion(t *testing.T) {
 func TestNodeFollowsTheConfiguration(t *testing.T) {
 	c := config.Default()
 	c.Security.Policy, c.Security.SeccompRoot, c.Security.Capabilities, c.Userns.Size = "cri", "/seccomp", []string{"CAP_KILL"}, 1<<17
-	n, err := nodeOf(c)
+	n, err := nodeOf(c, slog.New(slog.DiscardHandler))
 	if err != nil || n.Policy != security.PolicyCRI || n.SeccompRoot != "/seccomp" || len(n.DefaultCapabilities) != 1 || n.PoolSize != 1<<17 ||
 		len(n.HeldCapabilities) == 0 {
 		t.Errorf("%+v, %v", n, err)

@@ -36,13 +36,15 @@ func (c *creator) takeLock(context.Context) error {
 
 // enterGroup begins to move this process to the shims' own group, in every hierarchy where libcontainer would make one
 // for the container: its memory is not the pod's, and the pod's cgroup.kill does not reach it. The group is shared by
-// all shims and stays.
+// all shims and stays; with systemd it is a scope of the shim's own, which ends with it.
 //
 // The first move on a machine in a while waits for an RCU grace period in the kernel (measured: 4 to 13 ms, those that
 // follow 0.05), and the container's init has to be moved as well. So this one is under way while the mounts are made
 // and the init starts; "grouped" waits for its end.
 func (c *creator) enterGroup(context.Context) error {
-	m, err := manager.New(&cgroups.Cgroup{Path: c.bundle.Launch.ShimCgroup, Resources: &cgroups.Resources{}})
+	group := &cgroups.Cgroup{Path: c.bundle.Launch.ShimCgroup, Resources: &cgroups.Resources{}}
+	throughSystemd(group, c.bundle.Launch.ShimCgroup)
+	m, err := manager.New(group)
 	if err != nil {
 		return err
 	}
@@ -70,6 +72,7 @@ func (c *creator) convert(context.Context) error {
 	if err != nil {
 		return err
 	}
+	throughSystemd(config.Cgroups, l.CgroupPath)
 	if l.UserNamespace != "" {
 		// Only now: by path in the spec it would cost a process, which reads the maps that we know already.
 		config.Namespaces.Add(configs.NEWUSER, l.UserNamespace)

@@ -9,6 +9,10 @@
 // any number of times → Remove. On v2 only leaves may hold processes, so the pod's group is an inner one: its
 // controllers are handed on to its children, and the pod's init and every container has a child of its own.
 //
+// With the driver systemd (Node.Driver) the groups that are slices and scopes by name are transient units, made, limited
+// and stopped over D-Bus by opencontainers/cgroups, as libcontainer makes the containers' own: the pod's group is a slice,
+// the group of its init a scope, which is there as long as it has a process. Killing needs no word with systemd.
+//
 // containerd/cgroups/v3 makes groups and writes limits. Own code stands where that library does not fit: the unified
 // half of a hybrid node, killing through cgroup.kill on it, killing in groups that v1's freezer holds, removing with
 // nested children that a container made, and limits that it would write wrongly (quota or swap of -1 on v2).

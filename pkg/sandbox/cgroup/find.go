@@ -10,7 +10,8 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
-// Find returns the paths of all groups with that base name, in any hierarchy, sorted: of a record that cannot be read,
+// Find returns the paths of all groups with that base name, and of the units that are named after it (spec.GroupID), in
+// any hierarchy, sorted: of a record that cannot be read,
 // the id is all that is known. It walks every group of the node, so it is for recovery alone.
 func (m *Manager) Find(ctx context.Context, name string) ([]string, error) {
 	if name == "" || strings.ContainsAny(name, "/\x00") {
@@ -22,7 +23,7 @@ func (m *Manager) Find(ctx context.Context, name string) ([]string, error) {
 			if err != nil || !e.IsDir() { // a group may vanish under the walk
 				return ignoreGone(err)
 			}
-			if e.Name() != name {
+			if e.Name() != name && spec.GroupID(e.Name()) != name {
 				return ctx.Err()
 			}
 			found = append(found, "/"+strings.TrimPrefix(strings.TrimPrefix(dir, strings.TrimSuffix(root, "/")), "/"))

@@ -29,6 +29,7 @@ const (
 type Manager struct {
 	node    Node
 	observe step.Observer
+	units   units // nil: nothing is systemd's
 }
 
 // New returns a manager. observe sees the steps of Create and Remove; it may be nil.
@@ -58,6 +59,9 @@ func (m *Manager) Create(ctx context.Context, path string, r *spec.Resources) er
 // flow is the one table of Create, which runs it, and Remove, which tears it down: only path matters there. Parents and
 // what is handed to children need no undo: the first stay, the second goes with the group.
 func (m *Manager) flow(path string, r *spec.Resources) step.Flow {
+	if m.unit(path) {
+		return m.unitFlow(path, r)
+	}
 	stays := func(context.Context) error { return nil }
 	group := step.Step{Name: "group", Do: func(context.Context) error { return m.group(path, r) },
 		Undo: func(ctx context.Context) error { return m.removeTrees(ctx, m.v1Trees(path)) }}
@@ -89,6 +93,9 @@ func (m *Manager) CreateLeaf(ctx context.Context, path string) error {
 	if err := checkPath(path); err != nil {
 		return err
 	}
+	if m.unit(path) { // systemd ends a scope without a process: Join makes it
+		return nil
+	}
 	if m.node.Mode == Unified {
 		if err := m.parents(path); err != nil {
 			return err
@@ -108,6 +115,9 @@ func (m *Manager) CreateLeaf(ctx context.Context, path string) error {
 func (m *Manager) Join(path string, pid int) error {
 	if err := checkPath(path); err != nil {
 		return err
+	}
+	if m.unit(path) {
+		return unitError("make", path, m.units.start(path, pid))
 	}
 	for _, dir := range m.node.trees(path) {
 		if err := join(dir, pid); err != nil {

@@ -107,7 +107,7 @@ func (m *Manager) Leaks(root string, live map[string]bool) ([]string, error) {
 		}
 		for _, e := range entries {
 			name := e.Name()
-			if e.IsDir() && !live[name] && !live[name[strings.LastIndexByte(name, '-')+1:]] {
+			if e.IsDir() && !live[name] && !live[name[strings.LastIndexByte(name, '-')+1:]] && !live[spec.GroupID(name)] {
 				hierarchy := filepath.Base(strings.TrimSuffix(dir, root))
 				in[filepath.Join(root, name)] = append(in[filepath.Join(root, name)], hierarchy)
 			}

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
 // processes finds shims, monitors and inits whose record is gone or ended, and whatever else runs in this daemon's
@@ -60,7 +62,7 @@ func (p proc) stray(o Options, known records) string {
 		}
 		return ""
 	}
-	if p.inGroup(o.CgroupRoot + "/shims") {
+	if p.inGroup(spec.Groups{Root: o.CgroupRoot}.Shims()) || p.inGroup(spec.Groups{Root: o.CgroupRoot, Systemd: true}.Shims()) {
 		return "is in the group of the shims, and is the shim of no container"
 	}
 	if uid, ok := p.uid(); ok && o.Pool.holds(uid) && !known.holds(uid) {
@@ -131,9 +133,11 @@ func (p proc) inGroup(path string) bool {
 // pod is the id of the sandbox below this daemon's own group that the process is in; "" is none.
 func (p proc) pod(o Options) string {
 	for _, g := range p.groups() {
-		if rest, ok := strings.CutPrefix(g, o.CgroupRoot+"/pods/"); ok {
-			id, _, _ := strings.Cut(rest, "/")
-			return id
+		for _, systemd := range []bool{false, true} {
+			if rest, ok := strings.CutPrefix(g, spec.Groups{Root: o.CgroupRoot, Systemd: systemd}.Pods()+"/"); ok {
+				name, _, _ := strings.Cut(rest, "/")
+				return spec.GroupID(name)
+			}
 		}
 	}
 	return ""

@@ -55,10 +55,11 @@ func attachments(_ context.Context, o Options, known records) ([]Leak, error) {
 // wherever their parents are. Groups that a request named as parents stay for good; the ids of ours are told by form.
 func groups(_ context.Context, o Options, known records) ([]Leak, error) {
 	mine := map[string]bool{}
-	roots := []string{o.CgroupRoot}
+	units := spec.Groups{Root: o.CgroupRoot, Systemd: true} // whatever the driver is now
+	roots := []string{o.CgroupRoot, units.Pods(), units.Shims()}
 	for id, s := range known.sandboxes {
 		mine[id] = true
-		if path := s.rec.Spec.CgroupPath; path != "" && !strings.HasPrefix(path, o.CgroupRoot+"/") {
+		if path := s.rec.Spec.CgroupPath; path != "" && !strings.HasPrefix(path, o.CgroupRoot+"/") && !strings.HasPrefix(path, units.Pods()+"/") {
 			roots = append(roots, path)
 		}
 	}
@@ -96,6 +97,7 @@ func groups(_ context.Context, o Options, known records) ([]Leak, error) {
 // container is the container's own.
 func strayGroups(tree string, mine map[string]bool, report func(path string)) error {
 	return filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+		id := spec.GroupID(filepath.Base(path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // gone meanwhile, or never there
 			return nil
@@ -106,12 +108,12 @@ func strayGroups(tree string, mine map[string]bool, report func(path string)) er
 		case filepath.Base(filepath.Dir(path)) == "shims" && filepath.Dir(filepath.Dir(path)) == tree:
 			report(path) // shims are in that group itself
 			return fs.SkipDir
-		case !idForm.MatchString(d.Name()):
+		case !idForm.MatchString(id):
 			return nil
-		case !mine[d.Name()]:
+		case !mine[id]:
 			report(path)
 			return fs.SkipDir
-		case idForm.MatchString(filepath.Base(filepath.Dir(path))):
+		case idForm.MatchString(spec.GroupID(filepath.Base(filepath.Dir(path)))):
 			return fs.SkipDir
 		}
 		return nil
