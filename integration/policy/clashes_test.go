@@ -101,6 +101,37 @@ func TestUsersAreWhatTheRequestSays(t *testing.T) {
 	}
 }
 
+// A pod with users of its own on the node's network sees the network, has no power over it, and keeps its own everything else.
+func TestUsersOnTheNodesNetwork(t *testing.T) {
+	d := started(t, "")
+	maps := []*v1.IDMapping{{HostId: 3000000, ContainerId: 0, Length: 65536}}
+	for name, users := range map[string]*v1.UserNamespace{
+		"mapped": {Mode: v1.NamespaceMode_POD, Uids: maps, Gids: maps}, "pooled": {Mode: v1.NamespaceMode_POD},
+	} {
+		id, p := pod(d, name, users, func(p *v1.PodSandboxConfig) { p.Linux.SecurityContext.NamespaceOptions.Network = v1.NamespaceMode_NODE })
+		c := d.ContainerConfig("main", daemontest.Sleep)
+		c.Linux.SecurityContext.NamespaceOptions = p.Linux.SecurityContext.NamespaceOptions
+		c.Linux.SecurityContext.Capabilities.AddCapabilities = []string{"NET_ADMIN", "SYS_ADMIN"}
+		c.Linux.SecurityContext.MaskedPaths = []string{"/sys/firmware"}
+		ctr := d.RunContainer(id, p, c)
+		if got := d.Exec(ctr, "readlink /proc/self/ns/net"); got != sh(t, "readlink /proc/self/ns/net") {
+			t.Errorf("%s: network %s", name, got)
+		}
+		if got := strings.Fields(d.Exec(ctr, "cat /proc/self/uid_map")); got[1] == "0" || got[2] != "65536" {
+			t.Errorf("%s: users %v", name, got)
+		}
+		if got := d.Exec(ctr, "ls /sys/class/net"); got != sh(t, "ls /sys/class/net") {
+			t.Errorf("%s: /sys shows the network of %q", name, got)
+		}
+		if got := d.Exec(ctr, "ip link set lo mtu 1400 2>/dev/null || echo no; touch /sys/x 2>/dev/null || echo no; ls /sys/firmware | wc -l; cat /sys/kernel/debug/* 2>/dev/null | head -c1"); got != "no\nno\n0" {
+			t.Errorf("%s: power over the node's network or /sys: %q", name, got)
+		}
+		if got := d.Exec(ctr, "mount -o remount,rw /sys 2>/dev/null || echo no; mount -t sysfs x /mnt 2>/dev/null || echo no"); got != "no\nno" {
+			t.Errorf("%s: /sys can be changed: %q", name, got)
+		}
+	}
+}
+
 // A set-user-id program has its owner's rights unless the request takes that away, whoever the users are.
 func TestSetUserID(t *testing.T) {
 	d := started(t, cri)
@@ -218,7 +249,7 @@ func TestFeatures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := s.Features; !f.GetSupplementalGroupsPolicy() || !f.GetMountOptions() {
+	if f := s.Features; !f.GetSupplementalGroupsPolicy() || !f.GetMountOptions() || !f.GetUserNamespacesHostNetwork() {
 		t.Errorf("features: %v", f)
 	}
 	if len(s.RuntimeHandlers) != 1 || s.RuntimeHandlers[0].Name != "" || !s.RuntimeHandlers[0].Features.GetRecursiveReadOnlyMounts() || !s.RuntimeHandlers[0].Features.GetUserNamespaces() {

@@ -29,10 +29,12 @@ type Node struct {
 	AppArmor       bool
 	AppArmorLoaded func(name string) bool
 	SELinux        bool
-	// MountAttr: the kernel changes a mount with all that is mounted below it (mount_setattr(2), AT_RECURSIVE).
-	MountAttr bool
 	// AppArmorDefault is the name of the default profile; "" where it is not loaded.
 	AppArmorDefault string
+	// MountAttr: the kernel changes a mount with all that is mounted below it (mount_setattr(2), AT_RECURSIVE).
+	MountAttr bool
+	// UserNamespacesHostNetwork: a container in a user namespace can be shown the node's network, which owns another.
+	UserNamespacesHostNetwork bool
 	// SeccompRoot is the directory below which profiles of the type Localhost must be; "" or "/" is anywhere.
 	SeccompRoot string
 	// MinOOMScoreAdj is the lowest oom_score_adj that the daemon may give to another process.

@@ -35,7 +35,7 @@ func ResolveSandbox(r spec.SandboxRequest, n Node) (spec.SandboxProfile, error) 
 	if s.RunAsGroup != nil && s.RunAsUser == nil {
 		return spec.SandboxProfile{}, spec.Invalidf("security.run_as_group is set without run_as_user")
 	}
-	p, err := userNamespace(s)
+	p, err := userNamespace(s, n)
 	if err != nil {
 		return spec.SandboxProfile{}, err
 	}
@@ -73,7 +73,7 @@ func checkPodModes(ns spec.Namespaces) error {
 	return nil
 }
 
-func userNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
+func userNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, error) {
 	u := s.Namespaces.User
 	if u.Mode != spec.NamespacePod && len(u.UIDs)+len(u.GIDs) > 0 {
 		return spec.SandboxProfile{}, spec.Invalidf("security.namespaces.user: id maps are given, and mode POD is not")
@@ -82,7 +82,7 @@ func userNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
 	case spec.NamespaceNode:
 		return spec.SandboxProfile{Reasons: []spec.Reason{{Field: "security.namespaces.user", Text: "the pod asked for the node's user namespace"}}}, nil
 	case spec.NamespacePod:
-		return askedUserNamespace(s)
+		return askedUserNamespace(s, n)
 	}
 	var reasons []spec.Reason
 	for _, e := range podExcuses {
@@ -93,10 +93,13 @@ func userNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
 	return spec.SandboxProfile{UserNamespace: len(reasons) == 0, Reasons: reasons}, nil
 }
 
-func askedUserNamespace(s spec.SandboxSecurity) (spec.SandboxProfile, error) {
+// askedUserNamespace: what would excuse a pod refuses it here, but for the node's network on a kernel where both go
+// together. The pod has no power over that network then: its capabilities are those of its own user namespace.
+func askedUserNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, error) {
 	u := s.Namespaces.User
 	for _, e := range podExcuses {
-		if e.field != "security.privileged" && e.applies(s) {
+		both := e.field == "security.privileged" || e.field == "security.namespaces.network" && n.UserNamespacesHostNetwork
+		if !both && e.applies(s) {
 			return spec.SandboxProfile{}, spec.Invalidf("%s: the pod asked for a user namespace of its own, and %s", e.field, e.why)
 		}
 	}

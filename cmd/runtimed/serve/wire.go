@@ -144,12 +144,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	if err != nil {
 		return nil, err
 	}
-	handler := spec.Handler{RecursiveReadonlyMounts: node.MountAttr}
-	if err := pins.ProbeIDMap(layout.Layers()); err != nil {
-		o.Log.Warn("this node cannot idmap the layers of images: pods run without user namespaces of their own only", "error", err)
-	} else {
-		handler.UserNamespaces = true
-	}
+	handler, features := offered(pins, layout, &node, o.Log)
 	readings := stats.New(stats.Options{Groups: groups, Device: stats.Device(layout.Root), Log: o.Log})
 	leave.later(func() error { readings.Close(); return nil })
 	return sandbox.New(sandbox.Options{
@@ -160,7 +155,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 		Dialer: forward.Dialer{}, Images: images,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
 		CDI:      cdi.Registry{Dirs: c.CDI.SpecDirs},
-		Handlers: []spec.Handler{handler}, Features: spec.Features{MountOptions: node.MountAttr}, Observe: o.Observe, Log: o.Log,
+		Handlers: []spec.Handler{handler}, Features: features, Observe: o.Observe, Log: o.Log,
 	})
 }
 

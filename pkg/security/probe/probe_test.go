@@ -17,6 +17,9 @@ func TestNode(t *testing.T) {
 	if len(n.HeldCapabilities) == 0 || len(n.DefaultCapabilities) != 9 || n.MinOOMScoreAdj < -1000 || n.MinOOMScoreAdj > 1000 {
 		t.Errorf("%+v", n)
 	}
+	if !n.MountAttr || !HostSysfs() {
+		t.Error("every kernel that these tests run on can change mounts recursively, and copy /sys")
+	}
 	if n.AppArmorLoaded("no such profile") {
 		t.Error("a profile that nobody loaded is loaded")
 	}
