@@ -3,6 +3,7 @@ package translate
 import (
 	"encoding/json"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -117,6 +118,15 @@ func checkNamespaces(t *testing.T, n spec.Namespaces) {
 
 func FuzzContainer(f *testing.F) {
 	seeds(f, func() proto.Message { return goodContainer() })
+	more := goodContainer()
+	more.Config.Mounts = []*v1.Mount{{ContainerPath: "/i", Image: &v1.ImageSpec{Image: "i"}, ImageSubPath: "a/b", MountOptions: []string{"noexec"}}}
+	more.Config.CDIDevices = []*v1.CDIDevice{{Name: "vendor.example/class=one"}}
+	more.Config.Annotations = map[string]string{"cdi.k8s.io/x": "vendor.example/class=one,vendor.example/class=two"}
+	b, err := proto.Marshal(more)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var m v1.CreateContainerRequest
 		if proto.Unmarshal(b, &m) != nil {
@@ -145,11 +155,29 @@ func FuzzContainer(f *testing.F) {
 			}
 		}
 		for _, x := range r.Mounts {
-			if !path.IsAbs(x.HostPath) || path.Join("/", x.ContainerPath) == "/" || strings.Contains("/"+x.ContainerPath+"/", "/../") {
+			if x.Image != "" {
+				tame(t, "image of a mount", x.Image)
+				tame(t, "path in an image", x.ImageSubPath)
+				if x.HostPath != "" || !x.Readonly || x.Propagation != spec.PropagationPrivate || !within("/image", path.Join("/image", x.ImageSubPath)) || path.IsAbs(x.ImageSubPath) {
+					t.Fatalf("mount is %+v", x)
+				}
+			}
+			for _, o := range x.Options {
+				if !slices.Contains([]string{"noexec", "nodev", "nosuid"}, o) {
+					t.Fatalf("mount is %+v", x)
+				}
+			}
+			if x.Image == "" && !path.IsAbs(x.HostPath) || path.Join("/", x.ContainerPath) == "/" || strings.Contains("/"+x.ContainerPath+"/", "/../") {
 				t.Fatalf("mount is %+v", x)
 			}
 			if x.RecursiveReadonly && (!x.Readonly || x.Propagation != spec.PropagationPrivate) {
 				t.Fatalf("mount is %+v", x)
+			}
+		}
+		for i, n := range r.CDIDevices {
+			tame(t, "CDI device", n)
+			if !strings.Contains(n, "/") || !strings.Contains(n, "=") || slices.Contains(r.CDIDevices[:i], n) {
+				t.Fatalf("CDI devices are %q", r.CDIDevices)
 			}
 		}
 		for _, id := range []*int64{r.Security.RunAsUser, r.Security.RunAsGroup} {
