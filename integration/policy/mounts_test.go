@@ -202,3 +202,37 @@ func TestMountOptions(t *testing.T) {
 		refused(t, d, pod, c, codes.InvalidArgument, "recursive_read_only")
 	}
 }
+
+// A mount's own id maps, which the kubelet gives with each volume of a pod with users of its own: what is written inside
+// is on the node as the maps say, and what cannot be mapped fails.
+func TestMountMaps(t *testing.T) {
+	d := started(t, cri)
+	host := filepath.Join(d.Dir, "maps")
+	sh(t, "mkdir "+host+" && echo x >"+host+"/of-1000 && chown 1000:1000 "+host+"/of-1000 && chmod 777 "+host)
+	t.Cleanup(func() { os.RemoveAll(host) })
+	maps := []*v1.IDMapping{{HostId: 3000000, ContainerId: 0, Length: 65536}}
+	id, p := pod(d, "maps", &v1.UserNamespace{Mode: v1.NamespaceMode_POD, Uids: maps, Gids: maps})
+	for name, c := range map[string]struct {
+		maps           []*v1.IDMapping
+		script, inside string
+	}{
+		"none":      {nil, "stat -c %u /m/of-1000; touch /m/new-none", "1000"},
+		"the-pods":  {maps, "stat -c %u /m/of-1000; touch /m/new-the-pods", "1000"},
+		"its-owner": {[]*v1.IDMapping{{HostId: 3000000, ContainerId: 1000, Length: 1}}, "stat -c %u /m/of-1000; echo y >>/m/of-1000; touch /m/x 2>/dev/null || echo no", "0\nno"},
+	} {
+		ctr := d.ContainerConfig(name, c.script)
+		ctr.Linux.SecurityContext.NamespaceOptions.UsernsOptions = p.Linux.SecurityContext.NamespaceOptions.UsernsOptions
+		ctr.Mounts = []*v1.Mount{{HostPath: host, ContainerPath: "/m", UidMappings: c.maps, GidMappings: c.maps}}
+		got, s := output(t, d, id, p, ctr)
+		if got != c.inside || s.ExitCode != 0 {
+			t.Errorf("%s: the file is %s's inside, ended with %d", name, got, s.ExitCode)
+			continue
+		}
+		if m := s.Mounts[0]; len(m.UidMappings) != len(c.maps) || len(m.GidMappings) != len(c.maps) {
+			t.Errorf("%s: its status says %v", name, m)
+		}
+	}
+	if got := sh(t, "stat -c %u "+host+"/new-none "+host+"/new-the-pods "+host+"/of-1000; tail -1 "+host+"/of-1000"); got != "0\n0\n1000\ny" {
+		t.Errorf("on the node there is %q", got)
+	}
+}
