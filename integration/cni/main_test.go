@@ -234,3 +234,27 @@ func example(t *testing.T, name string) map[string]string {
 	}
 	return out
 }
+
+// killable is the daemon of the tests' own main, which dies where the file plan beside its configuration says.
+func killable(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.Command("go", "build", "-trimpath", "-tags=seccomp,netgo,osusergo", "-ldflags", `-s -w -linkmode external -extldflags "-static"`,
+		"-o", dir+"/daemon", "./integration/killmain/daemon")
+	cmd.Dir, cmd.Env = daemontest.Tree(), append(os.Environ(), "CGO_ENABLED=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	script := fmt.Sprintf("#!/bin/sh\nRUNTIMED_TEST_PLAN=$(cat \"${2%%/*}/plan\" 2>/dev/null) exec %s/daemon \"$2\"\n", dir)
+	if err := os.WriteFile(dir+"/start", []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + "/start"
+}
+
+func plan(t *testing.T, n *node, text string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(filepath.Dir(n.ConfigFile), "plan"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -35,7 +35,11 @@ func networks(ctx context.Context, c config.Config) []Result {
 func plugins(ctx context.Context, c config.Config) []Result {
 	var out []Result
 	for _, f := range cni.Check(ctx, c.CNIConfig()) {
-		out = append(out, bad("network", f.Fix, "%s: %s", f.What, f.Why))
+		r := bad("network", f.Fix, "%s: %s", f.What, f.Why)
+		if f.Doubtful {
+			r.Verdict = Note
+		}
+		out = append(out, r)
 	}
 	if len(out) == 0 {
 		out = append(out, ok("network", "CNI plugins, configured in %s", c.Network.CNI.ConfDir))

@@ -61,7 +61,11 @@ func keys(m map[string]bool) []string {
 }
 
 // Finding is something that keeps pods from being connected, for a person.
-type Finding struct{ What, Why, Fix string }
+type Finding struct {
+	What, Why, Fix string
+	// Doubtful: plugins of old have a CHECK that is wrong about good pods.
+	Doubtful bool
+}
 
 // Check looks at configuration and plugins as a daemon would, asks the plugins for their state and about every attached
 // pod, and changes nothing. It runs in the daemon's namespaces, and needs no daemon.
@@ -99,7 +103,7 @@ func checkPods(ctx context.Context, c *libcni.CNIConfig, j journal) []Finding {
 		cancel()
 		if err != nil {
 			out = append(out, Finding{What: "a pod is not connected as its plugins left it", Why: fmt.Sprintf("sandbox %s: %v", id, err),
-				Fix: "delete the pod, so that another is made"})
+				Fix: "where the pod is not reached, delete it, so that another is made", Doubtful: true})
 		}
 	}
 	leaving, err := j.list(leavingDir)

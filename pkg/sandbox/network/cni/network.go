@@ -140,6 +140,9 @@ func (a *addition) choose(ctx context.Context) error {
 		return err
 	}
 	network, err := n.load()
+	if err == nil {
+		err = n.present(network) // nothing is begun, and nothing owed, where a plugin is missing
+	}
 	if err != nil {
 		return spec.Errorf(errdefs.ErrUnavailable, "%w", err)
 	}

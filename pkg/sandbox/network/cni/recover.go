@@ -135,7 +135,7 @@ func (n *Network) checkAll(live map[string]spec.NetworkResult) {
 			return
 		}
 		if err := n.check(n.ctx, id); err != nil && n.ctx.Err() == nil {
-			n.log.Warn("a pod is not connected any more as its plugins left it", "sandbox", id, "error", err)
+			n.log.Warn("a CHECK finds a pod not connected as its plugins left it", "sandbox", id, "error", err)
 		}
 	}
 }
