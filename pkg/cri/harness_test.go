@@ -27,6 +27,7 @@ type door struct {
 	store   *fake.Images
 	log     *lockedBuffer
 	server  *cri.Server
+	sold    *sold
 	socket  string
 
 	conn    *grpc.ClientConn
@@ -79,11 +80,11 @@ func open(t *testing.T) *door {
 	t.Helper()
 	d := &door{
 		runtime: &fake.Runtime{Handlers: []spec.Handler{{Name: ""}, {Name: "special", UserNamespaces: true}}},
-		store:   &fake.Images{}, log: &lockedBuffer{},
+		store:   &fake.Images{}, log: &lockedBuffer{}, sold: &sold{},
 	}
 	log := slog.New(slog.NewTextHandler(d.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	d.server = cri.New(cri.Options{
-		Runtime: d.runtime, Images: d.store, Log: log, Version: "1.2.3",
+		Runtime: d.runtime, Images: d.store, Log: log, Version: "1.2.3", Streaming: d.sold,
 		RuntimeSpec: func(_, _ string) ([]byte, error) { return []byte(`{"ociVersion":"1.3.0"}`), nil },
 	})
 	ctx, cancel := context.WithCancel(context.Background())

@@ -17,6 +17,7 @@ type runtimeService struct {
 	info        map[string]string
 	leaving     context.Context // ends when the server is told to stop
 	runtimeSpec func(sandboxID, containerID string) ([]byte, error)
+	streaming   Streaming
 
 	systemdCgroups bool
 }

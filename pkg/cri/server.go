@@ -34,6 +34,8 @@ type Options struct {
 	RuntimeSpec func(sandboxID, containerID string) ([]byte, error)
 	// Info are JSON documents about this daemon, by name, for verbose answers of Status.
 	Info map[string]string
+	// Streaming serves sessions. Nil refuses Exec, Attach and PortForward.
+	Streaming Streaming
 }
 
 // Server serves the CRI.
@@ -47,6 +49,9 @@ type Server struct {
 // New makes a server with both services of the CRI registered. RPCs that this release does not serve answer
 // Unimplemented by name.
 func New(o Options) *Server {
+	if o.Streaming == nil {
+		o.Streaming = noStreaming{}
+	}
 	leaving, leave := context.WithCancelCause(context.Background())
 	s := &Server{log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), leave: leave}
 	s.grpc = grpc.NewServer(
@@ -59,6 +64,7 @@ func New(o Options) *Server {
 	)
 	s.RegisterService(&v1.RuntimeService_ServiceDesc, &runtimeService{
 		runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec, leaving: leaving, info: o.Info,
+		streaming:      o.Streaming,
 		systemdCgroups: o.SystemdCgroups,
 	})
 	s.RegisterService(&v1.ImageService_ServiceDesc, &imageService{images: o.Images, runtime: o.Runtime})

@@ -42,6 +42,9 @@ var served = strings.Fields(`
 	ListContainers
 	ReopenContainerLog
 	ExecSync
+	Exec
+	Attach
+	PortForward
 	PullImage
 	ListImages
 	ImageStatus

@@ -25,21 +25,22 @@ const Version = 1
 
 // Config is the effective configuration. The toml tags are the keys' names; Keys says what they mean.
 type Config struct {
-	Version  int                 `toml:"version"`
-	Root     string              `toml:"root"`
-	Run      string              `toml:"run"`
-	NetnsDir string              `toml:"netns_dir"`
-	Libexec  string              `toml:"libexec"`
-	Socket   Socket              `toml:"socket"`
-	Cgroup   Cgroup              `toml:"cgroup"`
-	Network  Network             `toml:"network"`
-	Userns   Userns              `toml:"userns"`
-	Security Security            `toml:"security"`
-	CDI      CDI                 `toml:"cdi"`
-	Image    Image               `toml:"image"`
-	Trust    Trust               `toml:"trust"`
-	Log      Log                 `toml:"log"`
-	Registry map[string]Registry `toml:"registry"`
+	Version   int                 `toml:"version"`
+	Root      string              `toml:"root"`
+	Run       string              `toml:"run"`
+	NetnsDir  string              `toml:"netns_dir"`
+	Libexec   string              `toml:"libexec"`
+	Socket    Socket              `toml:"socket"`
+	Cgroup    Cgroup              `toml:"cgroup"`
+	Network   Network             `toml:"network"`
+	Userns    Userns              `toml:"userns"`
+	Security  Security            `toml:"security"`
+	CDI       CDI                 `toml:"cdi"`
+	Image     Image               `toml:"image"`
+	Trust     Trust               `toml:"trust"`
+	Streaming Streaming           `toml:"streaming"`
+	Log       Log                 `toml:"log"`
+	Registry  map[string]Registry `toml:"registry"`
 
 	// File is where the configuration came from, "" for the defaults alone. Lines holds the line of each key that it
 	// sets, by the key's full name.
@@ -122,6 +123,16 @@ type Trust struct {
 	Mode string `toml:"mode"`
 }
 
+// Streaming is the table [streaming].
+type Streaming struct {
+	Address     string `toml:"address"`
+	Port        int    `toml:"port"`
+	TLSCert     string `toml:"tls_cert"`
+	TLSKey      string `toml:"tls_key"`
+	ClientCA    string `toml:"client_ca"`
+	IdleTimeout int    `toml:"idle_timeout"`
+}
+
 // Log is the table [log].
 type Log struct {
 	Level  string `toml:"level"`
@@ -158,7 +169,8 @@ func Default() Config {
 			Parallel:  4, ProgressTimeout: 60,
 			MaxLayerBytes: limits.Bytes, MaxLayerEntries: limits.Entries, MaxLayerRatio: limits.Ratio, MaxPathDepth: limits.Depth,
 		},
-		Log: Log{Level: "info", Format: "text"},
+		Streaming: Streaming{Address: "127.0.0.1", IdleTimeout: 4 * 3600},
+		Log:       Log{Level: "info", Format: "text"},
 	}
 }
 

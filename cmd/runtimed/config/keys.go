@@ -83,6 +83,14 @@ var Sections = []Section{
 		{"trust.mode", "Which images may run. Empty refuses every image. \"off\" takes every image unverified, and the daemon says so in its log. " +
 			"This release knows no third."},
 	}},
+	{Name: "streaming", Comment: "Where exec, attach and port-forward sessions of CRI clients are served. The address of a session holds a secret that is good for one\nminute and one use.", Keys: []Key{
+		{"streaming.address", "IP address to listen on. One that is not loopback takes TLS and a client CA. The kubelet needs no other than the default."},
+		{"streaming.port", "TCP port to listen on, 0 to 65535. 0 takes any that is free."},
+		{"streaming.tls_cert", "PEM file of the server's certificate and what leads to its authority. Absolute; empty is HTTP without TLS. Read at the start."},
+		{"streaming.tls_key", "PEM file of the certificate's private key. Absolute; needed with tls_cert, and only then. Others than its owner must not be able to read it."},
+		{"streaming.client_ca", "PEM file of authorities; who connects must have a certificate of one of them. Absolute; empty asks for none. Needs tls_cert."},
+		{"streaming.idle_timeout", "Seconds after which a session that carries nothing in either direction ends, 1 to 604800."},
+	}},
 	{Name: "log", Comment: "The daemon's own log, on standard error.", Keys: []Key{
 		{"log.level", "\"debug\", \"info\", \"warn\" or \"error\". At debug, questions such as List and Status have their lines too."},
 		{"log.format", "\"text\" or \"json\"."},

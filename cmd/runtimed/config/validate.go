@@ -45,6 +45,7 @@ func (c Config) validate() []Problem {
 	v.cdi(c.CDI)
 	v.image(c.Image)
 	v.registries(c.Registry)
+	v.streaming(c.Streaming)
 	if _, err := trust.NewPolicy(c.Trust.Mode); err != nil {
 		v.that(false, "trust.mode", "%v", err)
 	}

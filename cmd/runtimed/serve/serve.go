@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -16,6 +17,8 @@ import (
 	"github.com/runtimed/runtimed/pkg/cri"
 	"github.com/runtimed/runtimed/pkg/cri/control"
 	"github.com/runtimed/runtimed/pkg/cri/control/controlpb"
+	"github.com/runtimed/runtimed/pkg/cri/stream"
+	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 	"github.com/runtimed/runtimed/pkg/sandbox/step"
 )
 
@@ -39,7 +42,9 @@ type rooms struct {
 		cri.Runtime
 		control.Runtime
 	}
-	images      cri.Images
+	images cri.Images
+	// streams are what sessions are with. Nil serves none.
+	streams     stream.Runtime
 	runtimeSpec func(sandboxID, containerID string) ([]byte, error)
 	systemd     bool // is the cgroup driver
 	// close stops goroutines and gives descriptors back. It touches nothing that runs.
@@ -82,18 +87,34 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 }
 
 func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) error {
-	server := cri.New(cri.Options{
+	options := cri.Options{
 		Runtime: r.runtime, Images: r.images, Log: o.Log, Version: o.Version, RuntimeSpec: r.runtimeSpec,
 		Info: statusInfo(c), SystemdCgroups: r.systemd,
-	})
-	control.New(ctx, r.runtime, info(c, o.Version)).Register(server)
+	}
+	service := control.New(ctx, r.runtime, info(c, o.Version))
+	failed := make(chan error, 2)
+	if r.streams != nil {
+		streaming, err := listenStreaming(c.Streaming, o.Log, r.streams)
+		if err != nil {
+			return err
+		}
+		go func() { failed <- fmt.Errorf("streaming address: %w", streaming.Serve()) }()
+		defer func() {
+			grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.Grace)
+			defer cancel()
+			streaming.Close(grace)
+		}()
+		options.Streaming = streaming
+		service.WithStreams(sessions{r.runtime, r.streams})
+	}
+	server := cri.New(options)
+	service.Register(server)
 	socket := c.Layout().Socket()
 	l, err := cri.Listen(socket, slices.Concat(c.Socket.AllowedUIDs, []uint32{uint32(os.Geteuid())}), o.Log)
 	if err != nil {
 		return err
 	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(l) }()
+	go func() { failed <- fmt.Errorf("socket %s: %w", socket, server.Serve(l)) }()
 	o.Log.Info("serving", "socket", socket, "version", o.Version, "pid", os.Getpid(), "root", c.Root)
 	notify(o.Log, daemon.SdNotifyReady)
 	watching, unwatch := context.WithCancel(ctx)
@@ -104,7 +125,6 @@ func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) er
 	}
 	select {
 	case err = <-failed:
-		err = fmt.Errorf("socket %s: %w", socket, err)
 	case <-ctx.Done():
 		o.Log.Info("stopping; containers run on")
 		notify(o.Log, daemon.SdNotifyStopping)
@@ -116,6 +136,24 @@ func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) er
 		o.Log.Warn("calls in flight were broken off; their callers will try again", "after", o.Grace)
 	}
 	return err
+}
+
+// sessions are what the control service streams with.
+type sessions struct {
+	cri.Runtime
+	streams stream.Runtime
+}
+
+func (s sessions) Exec(ctx context.Context, r spec.StreamRequest) (int32, error) {
+	return s.streams.Exec(ctx, r)
+}
+
+func (s sessions) Attach(ctx context.Context, id string, st spec.Streams) error {
+	return s.streams.Attach(ctx, id, st)
+}
+
+func (s sessions) PortForward(ctx context.Context, id string, port uint16, conn io.ReadWriteCloser) error {
+	return s.streams.PortForward(ctx, id, port, conn)
 }
 
 // notify tells systemd, where it is the one that started this (sd_notify(3)).

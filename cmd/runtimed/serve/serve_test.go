@@ -78,7 +78,7 @@ func (s *syncBuffer) String() string {
 }
 
 func (r *rig) build(context.Context, config.Config, Options) (rooms, error) {
-	return rooms{runtime: &r.runtime, images: &fake.Images{}, close: func() { r.closed = true }}, nil
+	return rooms{runtime: &r.runtime, images: &fake.Images{}, streams: &fake.Streams{Runtime: &r.runtime}, close: func() { r.closed = true }}, nil
 }
 
 func shortDir(t *testing.T) string {

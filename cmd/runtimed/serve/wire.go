@@ -71,7 +71,7 @@ func wire(ctx context.Context, c config.Config, o Options) (_ rooms, err error) 
 	}
 	inUse.is(runtime)
 	images.Collect()
-	return rooms{runtime: runtime, images: images, close: leave.all, runtimeSpec: specReader(layout), systemd: runtime.CgroupSystemd}, nil
+	return rooms{runtime: runtime, images: images, streams: runtime, close: leave.all, runtimeSpec: specReader(layout), systemd: runtime.CgroupSystemd}, nil
 }
 
 // leaving gives back what was opened, the last first.

@@ -34,6 +34,7 @@ var errLeaving = errors.New("runtimed is stopping; the container runs on")
 type Service struct {
 	controlpb.UnimplementedControlServer
 	runtime  Runtime
+	streams  Streams
 	info     *controlpb.InfoResponse
 	stopping context.Context
 }

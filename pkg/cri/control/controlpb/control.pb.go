@@ -513,6 +513,620 @@ func (*RemoveOnExitResponse) Descriptor() ([]byte, []int) {
 	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
+type StreamInput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*StreamInput_BeginExec
+	//	*StreamInput_BeginAttach
+	//	*StreamInput_BeginPortForward
+	//	*StreamInput_Stdin
+	//	*StreamInput_StdinClosed
+	//	*StreamInput_Resize
+	Message       isStreamInput_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamInput) Reset() {
+	*x = StreamInput{}
+	mi := &file_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamInput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamInput) ProtoMessage() {}
+
+func (x *StreamInput) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamInput.ProtoReflect.Descriptor instead.
+func (*StreamInput) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *StreamInput) GetMessage() isStreamInput_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *StreamInput) GetBeginExec() *BeginExec {
+	if x != nil {
+		if x, ok := x.Message.(*StreamInput_BeginExec); ok {
+			return x.BeginExec
+		}
+	}
+	return nil
+}
+
+func (x *StreamInput) GetBeginAttach() *BeginAttach {
+	if x != nil {
+		if x, ok := x.Message.(*StreamInput_BeginAttach); ok {
+			return x.BeginAttach
+		}
+	}
+	return nil
+}
+
+func (x *StreamInput) GetBeginPortForward() *BeginPortForward {
+	if x != nil {
+		if x, ok := x.Message.(*StreamInput_BeginPortForward); ok {
+			return x.BeginPortForward
+		}
+	}
+	return nil
+}
+
+func (x *StreamInput) GetStdin() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*StreamInput_Stdin); ok {
+			return x.Stdin
+		}
+	}
+	return nil
+}
+
+func (x *StreamInput) GetStdinClosed() bool {
+	if x != nil {
+		if x, ok := x.Message.(*StreamInput_StdinClosed); ok {
+			return x.StdinClosed
+		}
+	}
+	return false
+}
+
+func (x *StreamInput) GetResize() *TerminalSize {
+	if x != nil {
+		if x, ok := x.Message.(*StreamInput_Resize); ok {
+			return x.Resize
+		}
+	}
+	return nil
+}
+
+type isStreamInput_Message interface {
+	isStreamInput_Message()
+}
+
+type StreamInput_BeginExec struct {
+	BeginExec *BeginExec `protobuf:"bytes,1,opt,name=begin_exec,json=beginExec,proto3,oneof"`
+}
+
+type StreamInput_BeginAttach struct {
+	BeginAttach *BeginAttach `protobuf:"bytes,2,opt,name=begin_attach,json=beginAttach,proto3,oneof"`
+}
+
+type StreamInput_BeginPortForward struct {
+	BeginPortForward *BeginPortForward `protobuf:"bytes,3,opt,name=begin_port_forward,json=beginPortForward,proto3,oneof"`
+}
+
+type StreamInput_Stdin struct {
+	// At most 1 MiB.
+	Stdin []byte `protobuf:"bytes,4,opt,name=stdin,proto3,oneof"`
+}
+
+type StreamInput_StdinClosed struct {
+	// Nothing follows on stdin.
+	StdinClosed bool `protobuf:"varint,5,opt,name=stdin_closed,json=stdinClosed,proto3,oneof"`
+}
+
+type StreamInput_Resize struct {
+	Resize *TerminalSize `protobuf:"bytes,6,opt,name=resize,proto3,oneof"`
+}
+
+func (*StreamInput_BeginExec) isStreamInput_Message() {}
+
+func (*StreamInput_BeginAttach) isStreamInput_Message() {}
+
+func (*StreamInput_BeginPortForward) isStreamInput_Message() {}
+
+func (*StreamInput_Stdin) isStreamInput_Message() {}
+
+func (*StreamInput_StdinClosed) isStreamInput_Message() {}
+
+func (*StreamInput_Resize) isStreamInput_Message() {}
+
+type BeginExec struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Command     []string               `protobuf:"bytes,2,rep,name=command,proto3" json:"command,omitempty"`
+	Stdin       bool                   `protobuf:"varint,3,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	// Then all output comes as stdout.
+	Tty bool `protobuf:"varint,4,opt,name=tty,proto3" json:"tty,omitempty"`
+	// The terminal's first size.
+	Size          *TerminalSize `protobuf:"bytes,5,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginExec) Reset() {
+	*x = BeginExec{}
+	mi := &file_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginExec) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginExec) ProtoMessage() {}
+
+func (x *BeginExec) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginExec.ProtoReflect.Descriptor instead.
+func (*BeginExec) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *BeginExec) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *BeginExec) GetCommand() []string {
+	if x != nil {
+		return x.Command
+	}
+	return nil
+}
+
+func (x *BeginExec) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *BeginExec) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+func (x *BeginExec) GetSize() *TerminalSize {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
+type BeginAttach struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ContainerId   string                 `protobuf:"bytes,1,opt,name=container_id,json=containerId,proto3" json:"container_id,omitempty"`
+	Stdin         bool                   `protobuf:"varint,2,opt,name=stdin,proto3" json:"stdin,omitempty"`
+	Size          *TerminalSize          `protobuf:"bytes,3,opt,name=size,proto3" json:"size,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginAttach) Reset() {
+	*x = BeginAttach{}
+	mi := &file_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginAttach) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginAttach) ProtoMessage() {}
+
+func (x *BeginAttach) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginAttach.ProtoReflect.Descriptor instead.
+func (*BeginAttach) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *BeginAttach) GetContainerId() string {
+	if x != nil {
+		return x.ContainerId
+	}
+	return ""
+}
+
+func (x *BeginAttach) GetStdin() bool {
+	if x != nil {
+		return x.Stdin
+	}
+	return false
+}
+
+func (x *BeginAttach) GetSize() *TerminalSize {
+	if x != nil {
+		return x.Size
+	}
+	return nil
+}
+
+type BeginPortForward struct {
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	PodSandboxId string                 `protobuf:"bytes,1,opt,name=pod_sandbox_id,json=podSandboxId,proto3" json:"pod_sandbox_id,omitempty"`
+	// 1 to 65535.
+	Port          uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BeginPortForward) Reset() {
+	*x = BeginPortForward{}
+	mi := &file_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BeginPortForward) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BeginPortForward) ProtoMessage() {}
+
+func (x *BeginPortForward) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BeginPortForward.ProtoReflect.Descriptor instead.
+func (*BeginPortForward) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *BeginPortForward) GetPodSandboxId() string {
+	if x != nil {
+		return x.PodSandboxId
+	}
+	return ""
+}
+
+func (x *BeginPortForward) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+// In cells, 1 to 65535.
+type TerminalSize struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Width         uint32                 `protobuf:"varint,1,opt,name=width,proto3" json:"width,omitempty"`
+	Height        uint32                 `protobuf:"varint,2,opt,name=height,proto3" json:"height,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TerminalSize) Reset() {
+	*x = TerminalSize{}
+	mi := &file_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TerminalSize) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TerminalSize) ProtoMessage() {}
+
+func (x *TerminalSize) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TerminalSize.ProtoReflect.Descriptor instead.
+func (*TerminalSize) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *TerminalSize) GetWidth() uint32 {
+	if x != nil {
+		return x.Width
+	}
+	return 0
+}
+
+func (x *TerminalSize) GetHeight() uint32 {
+	if x != nil {
+		return x.Height
+	}
+	return 0
+}
+
+type StreamOutput struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Message:
+	//
+	//	*StreamOutput_Started
+	//	*StreamOutput_Stdout
+	//	*StreamOutput_Stderr
+	//	*StreamOutput_StdoutClosed
+	//	*StreamOutput_End
+	Message       isStreamOutput_Message `protobuf_oneof:"message"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamOutput) Reset() {
+	*x = StreamOutput{}
+	mi := &file_control_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamOutput) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamOutput) ProtoMessage() {}
+
+func (x *StreamOutput) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamOutput.ProtoReflect.Descriptor instead.
+func (*StreamOutput) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *StreamOutput) GetMessage() isStreamOutput_Message {
+	if x != nil {
+		return x.Message
+	}
+	return nil
+}
+
+func (x *StreamOutput) GetStarted() *StreamStarted {
+	if x != nil {
+		if x, ok := x.Message.(*StreamOutput_Started); ok {
+			return x.Started
+		}
+	}
+	return nil
+}
+
+func (x *StreamOutput) GetStdout() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*StreamOutput_Stdout); ok {
+			return x.Stdout
+		}
+	}
+	return nil
+}
+
+func (x *StreamOutput) GetStderr() []byte {
+	if x != nil {
+		if x, ok := x.Message.(*StreamOutput_Stderr); ok {
+			return x.Stderr
+		}
+	}
+	return nil
+}
+
+func (x *StreamOutput) GetStdoutClosed() bool {
+	if x != nil {
+		if x, ok := x.Message.(*StreamOutput_StdoutClosed); ok {
+			return x.StdoutClosed
+		}
+	}
+	return false
+}
+
+func (x *StreamOutput) GetEnd() *StreamEnd {
+	if x != nil {
+		if x, ok := x.Message.(*StreamOutput_End); ok {
+			return x.End
+		}
+	}
+	return nil
+}
+
+type isStreamOutput_Message interface {
+	isStreamOutput_Message()
+}
+
+type StreamOutput_Started struct {
+	// The session has begun.
+	Started *StreamStarted `protobuf:"bytes,1,opt,name=started,proto3,oneof"`
+}
+
+type StreamOutput_Stdout struct {
+	Stdout []byte `protobuf:"bytes,2,opt,name=stdout,proto3,oneof"`
+}
+
+type StreamOutput_Stderr struct {
+	Stderr []byte `protobuf:"bytes,3,opt,name=stderr,proto3,oneof"`
+}
+
+type StreamOutput_StdoutClosed struct {
+	// Of PortForward: nothing follows on stdout.
+	StdoutClosed bool `protobuf:"varint,4,opt,name=stdout_closed,json=stdoutClosed,proto3,oneof"`
+}
+
+type StreamOutput_End struct {
+	End *StreamEnd `protobuf:"bytes,5,opt,name=end,proto3,oneof"`
+}
+
+func (*StreamOutput_Started) isStreamOutput_Message() {}
+
+func (*StreamOutput_Stdout) isStreamOutput_Message() {}
+
+func (*StreamOutput_Stderr) isStreamOutput_Message() {}
+
+func (*StreamOutput_StdoutClosed) isStreamOutput_Message() {}
+
+func (*StreamOutput_End) isStreamOutput_Message() {}
+
+type StreamStarted struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whether the other side is a terminal.
+	Tty           bool `protobuf:"varint,1,opt,name=tty,proto3" json:"tty,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamStarted) Reset() {
+	*x = StreamStarted{}
+	mi := &file_control_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamStarted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamStarted) ProtoMessage() {}
+
+func (x *StreamStarted) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamStarted.ProtoReflect.Descriptor instead.
+func (*StreamStarted) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *StreamStarted) GetTty() bool {
+	if x != nil {
+		return x.Tty
+	}
+	return false
+}
+
+type StreamEnd struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of Exec: 0 to 255; 126 where the command cannot be executed, 127 where it is not there.
+	ExitCode      int32 `protobuf:"varint,1,opt,name=exit_code,json=exitCode,proto3" json:"exit_code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamEnd) Reset() {
+	*x = StreamEnd{}
+	mi := &file_control_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamEnd) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamEnd) ProtoMessage() {}
+
+func (x *StreamEnd) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamEnd.ProtoReflect.Descriptor instead.
+func (*StreamEnd) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *StreamEnd) GetExitCode() int32 {
+	if x != nil {
+		return x.ExitCode
+	}
+	return 0
+}
+
 var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
@@ -555,12 +1169,51 @@ const file_control_proto_rawDesc = "" +
 	"\blog_lost\x18\b \x01(\x04R\alogLost\";\n" +
 	"\x13RemoveOnExitRequest\x12$\n" +
 	"\x0epod_sandbox_id\x18\x01 \x01(\tR\fpodSandboxId\"\x16\n" +
-	"\x14RemoveOnExitResponse2\xdb\x02\n" +
+	"\x14RemoveOnExitResponse\"\xf1\x02\n" +
+	"\vStreamInput\x12?\n" +
+	"\n" +
+	"begin_exec\x18\x01 \x01(\v2\x1e.runtimed.control.v1.BeginExecH\x00R\tbeginExec\x12E\n" +
+	"\fbegin_attach\x18\x02 \x01(\v2 .runtimed.control.v1.BeginAttachH\x00R\vbeginAttach\x12U\n" +
+	"\x12begin_port_forward\x18\x03 \x01(\v2%.runtimed.control.v1.BeginPortForwardH\x00R\x10beginPortForward\x12\x16\n" +
+	"\x05stdin\x18\x04 \x01(\fH\x00R\x05stdin\x12#\n" +
+	"\fstdin_closed\x18\x05 \x01(\bH\x00R\vstdinClosed\x12;\n" +
+	"\x06resize\x18\x06 \x01(\v2!.runtimed.control.v1.TerminalSizeH\x00R\x06resizeB\t\n" +
+	"\amessage\"\xa7\x01\n" +
+	"\tBeginExec\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
+	"\acommand\x18\x02 \x03(\tR\acommand\x12\x14\n" +
+	"\x05stdin\x18\x03 \x01(\bR\x05stdin\x12\x10\n" +
+	"\x03tty\x18\x04 \x01(\bR\x03tty\x125\n" +
+	"\x04size\x18\x05 \x01(\v2!.runtimed.control.v1.TerminalSizeR\x04size\"}\n" +
+	"\vBeginAttach\x12!\n" +
+	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
+	"\x05stdin\x18\x02 \x01(\bR\x05stdin\x125\n" +
+	"\x04size\x18\x03 \x01(\v2!.runtimed.control.v1.TerminalSizeR\x04size\"L\n" +
+	"\x10BeginPortForward\x12$\n" +
+	"\x0epod_sandbox_id\x18\x01 \x01(\tR\fpodSandboxId\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\"<\n" +
+	"\fTerminalSize\x12\x14\n" +
+	"\x05width\x18\x01 \x01(\rR\x05width\x12\x16\n" +
+	"\x06height\x18\x02 \x01(\rR\x06height\"\xe8\x01\n" +
+	"\fStreamOutput\x12>\n" +
+	"\astarted\x18\x01 \x01(\v2\".runtimed.control.v1.StreamStartedH\x00R\astarted\x12\x18\n" +
+	"\x06stdout\x18\x02 \x01(\fH\x00R\x06stdout\x12\x18\n" +
+	"\x06stderr\x18\x03 \x01(\fH\x00R\x06stderr\x12%\n" +
+	"\rstdout_closed\x18\x04 \x01(\bH\x00R\fstdoutClosed\x122\n" +
+	"\x03end\x18\x05 \x01(\v2\x1e.runtimed.control.v1.StreamEndH\x00R\x03endB\t\n" +
+	"\amessage\"!\n" +
+	"\rStreamStarted\x12\x10\n" +
+	"\x03tty\x18\x01 \x01(\bR\x03tty\"(\n" +
+	"\tStreamEnd\x12\x1b\n" +
+	"\texit_code\x18\x01 \x01(\x05R\bexitCode2\xd7\x04\n" +
 	"\aControl\x12K\n" +
 	"\x04Info\x12 .runtimed.control.v1.InfoRequest\x1a!.runtimed.control.v1.InfoResponse\x12Q\n" +
 	"\x06Signal\x12\".runtimed.control.v1.SignalRequest\x1a#.runtimed.control.v1.SignalResponse\x12K\n" +
 	"\x04Wait\x12 .runtimed.control.v1.WaitRequest\x1a!.runtimed.control.v1.WaitResponse\x12c\n" +
-	"\fRemoveOnExit\x12(.runtimed.control.v1.RemoveOnExitRequest\x1a).runtimed.control.v1.RemoveOnExitResponseB8Z6github.com/runtimed/runtimed/pkg/cri/control/controlpbb\x06proto3"
+	"\fRemoveOnExit\x12(.runtimed.control.v1.RemoveOnExitRequest\x1a).runtimed.control.v1.RemoveOnExitResponse\x12O\n" +
+	"\x04Exec\x12 .runtimed.control.v1.StreamInput\x1a!.runtimed.control.v1.StreamOutput(\x010\x01\x12Q\n" +
+	"\x06Attach\x12 .runtimed.control.v1.StreamInput\x1a!.runtimed.control.v1.StreamOutput(\x010\x01\x12V\n" +
+	"\vPortForward\x12 .runtimed.control.v1.StreamInput\x1a!.runtimed.control.v1.StreamOutput(\x010\x01B8Z6github.com/runtimed/runtimed/pkg/cri/control/controlpbb\x06proto3"
 
 var (
 	file_control_proto_rawDescOnce sync.Once
@@ -574,7 +1227,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_control_proto_goTypes = []any{
 	(*InfoRequest)(nil),          // 0: runtimed.control.v1.InfoRequest
 	(*InfoResponse)(nil),         // 1: runtimed.control.v1.InfoResponse
@@ -584,21 +1237,43 @@ var file_control_proto_goTypes = []any{
 	(*WaitResponse)(nil),         // 5: runtimed.control.v1.WaitResponse
 	(*RemoveOnExitRequest)(nil),  // 6: runtimed.control.v1.RemoveOnExitRequest
 	(*RemoveOnExitResponse)(nil), // 7: runtimed.control.v1.RemoveOnExitResponse
+	(*StreamInput)(nil),          // 8: runtimed.control.v1.StreamInput
+	(*BeginExec)(nil),            // 9: runtimed.control.v1.BeginExec
+	(*BeginAttach)(nil),          // 10: runtimed.control.v1.BeginAttach
+	(*BeginPortForward)(nil),     // 11: runtimed.control.v1.BeginPortForward
+	(*TerminalSize)(nil),         // 12: runtimed.control.v1.TerminalSize
+	(*StreamOutput)(nil),         // 13: runtimed.control.v1.StreamOutput
+	(*StreamStarted)(nil),        // 14: runtimed.control.v1.StreamStarted
+	(*StreamEnd)(nil),            // 15: runtimed.control.v1.StreamEnd
 }
 var file_control_proto_depIdxs = []int32{
-	0, // 0: runtimed.control.v1.Control.Info:input_type -> runtimed.control.v1.InfoRequest
-	2, // 1: runtimed.control.v1.Control.Signal:input_type -> runtimed.control.v1.SignalRequest
-	4, // 2: runtimed.control.v1.Control.Wait:input_type -> runtimed.control.v1.WaitRequest
-	6, // 3: runtimed.control.v1.Control.RemoveOnExit:input_type -> runtimed.control.v1.RemoveOnExitRequest
-	1, // 4: runtimed.control.v1.Control.Info:output_type -> runtimed.control.v1.InfoResponse
-	3, // 5: runtimed.control.v1.Control.Signal:output_type -> runtimed.control.v1.SignalResponse
-	5, // 6: runtimed.control.v1.Control.Wait:output_type -> runtimed.control.v1.WaitResponse
-	7, // 7: runtimed.control.v1.Control.RemoveOnExit:output_type -> runtimed.control.v1.RemoveOnExitResponse
-	4, // [4:8] is the sub-list for method output_type
-	0, // [0:4] is the sub-list for method input_type
-	0, // [0:0] is the sub-list for extension type_name
-	0, // [0:0] is the sub-list for extension extendee
-	0, // [0:0] is the sub-list for field type_name
+	9,  // 0: runtimed.control.v1.StreamInput.begin_exec:type_name -> runtimed.control.v1.BeginExec
+	10, // 1: runtimed.control.v1.StreamInput.begin_attach:type_name -> runtimed.control.v1.BeginAttach
+	11, // 2: runtimed.control.v1.StreamInput.begin_port_forward:type_name -> runtimed.control.v1.BeginPortForward
+	12, // 3: runtimed.control.v1.StreamInput.resize:type_name -> runtimed.control.v1.TerminalSize
+	12, // 4: runtimed.control.v1.BeginExec.size:type_name -> runtimed.control.v1.TerminalSize
+	12, // 5: runtimed.control.v1.BeginAttach.size:type_name -> runtimed.control.v1.TerminalSize
+	14, // 6: runtimed.control.v1.StreamOutput.started:type_name -> runtimed.control.v1.StreamStarted
+	15, // 7: runtimed.control.v1.StreamOutput.end:type_name -> runtimed.control.v1.StreamEnd
+	0,  // 8: runtimed.control.v1.Control.Info:input_type -> runtimed.control.v1.InfoRequest
+	2,  // 9: runtimed.control.v1.Control.Signal:input_type -> runtimed.control.v1.SignalRequest
+	4,  // 10: runtimed.control.v1.Control.Wait:input_type -> runtimed.control.v1.WaitRequest
+	6,  // 11: runtimed.control.v1.Control.RemoveOnExit:input_type -> runtimed.control.v1.RemoveOnExitRequest
+	8,  // 12: runtimed.control.v1.Control.Exec:input_type -> runtimed.control.v1.StreamInput
+	8,  // 13: runtimed.control.v1.Control.Attach:input_type -> runtimed.control.v1.StreamInput
+	8,  // 14: runtimed.control.v1.Control.PortForward:input_type -> runtimed.control.v1.StreamInput
+	1,  // 15: runtimed.control.v1.Control.Info:output_type -> runtimed.control.v1.InfoResponse
+	3,  // 16: runtimed.control.v1.Control.Signal:output_type -> runtimed.control.v1.SignalResponse
+	5,  // 17: runtimed.control.v1.Control.Wait:output_type -> runtimed.control.v1.WaitResponse
+	7,  // 18: runtimed.control.v1.Control.RemoveOnExit:output_type -> runtimed.control.v1.RemoveOnExitResponse
+	13, // 19: runtimed.control.v1.Control.Exec:output_type -> runtimed.control.v1.StreamOutput
+	13, // 20: runtimed.control.v1.Control.Attach:output_type -> runtimed.control.v1.StreamOutput
+	13, // 21: runtimed.control.v1.Control.PortForward:output_type -> runtimed.control.v1.StreamOutput
+	15, // [15:22] is the sub-list for method output_type
+	8,  // [8:15] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -606,13 +1281,28 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
+	file_control_proto_msgTypes[8].OneofWrappers = []any{
+		(*StreamInput_BeginExec)(nil),
+		(*StreamInput_BeginAttach)(nil),
+		(*StreamInput_BeginPortForward)(nil),
+		(*StreamInput_Stdin)(nil),
+		(*StreamInput_StdinClosed)(nil),
+		(*StreamInput_Resize)(nil),
+	}
+	file_control_proto_msgTypes[13].OneofWrappers = []any{
+		(*StreamOutput_Started)(nil),
+		(*StreamOutput_Stdout)(nil),
+		(*StreamOutput_Stderr)(nil),
+		(*StreamOutput_StdoutClosed)(nil),
+		(*StreamOutput_End)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -27,6 +27,9 @@ const (
 	Control_Signal_FullMethodName       = "/runtimed.control.v1.Control/Signal"
 	Control_Wait_FullMethodName         = "/runtimed.control.v1.Control/Wait"
 	Control_RemoveOnExit_FullMethodName = "/runtimed.control.v1.Control/RemoveOnExit"
+	Control_Exec_FullMethodName         = "/runtimed.control.v1.Control/Exec"
+	Control_Attach_FullMethodName       = "/runtimed.control.v1.Control/Attach"
+	Control_PortForward_FullMethodName  = "/runtimed.control.v1.Control/PortForward"
 )
 
 // ControlClient is the client API for Control service.
@@ -43,6 +46,15 @@ type ControlClient interface {
 	Wait(ctx context.Context, in *WaitRequest, opts ...grpc.CallOption) (*WaitResponse, error)
 	// RemoveOnExit makes the daemon remove the sandbox when its last container has exited.
 	RemoveOnExit(ctx context.Context, in *RemoveOnExitRequest, opts ...grpc.CallOption) (*RemoveOnExitResponse, error)
+	// Exec runs a command in a running container. The first message of the client has begin_exec, the last of the server
+	// has end; in between both send pieces of streams. When the call is broken off the command is killed.
+	Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamInput, StreamOutput], error)
+	// Attach connects with a running container's own program, until its end or the client's. The first message of the
+	// client has begin_attach; the last of the server has end, without an exit code.
+	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamInput, StreamOutput], error)
+	// PortForward is one connection to a port of a sandbox. The first message of the client has begin_port_forward; the
+	// connection's bytes are the client's stdin and the server's stdout.
+	PortForward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamInput, StreamOutput], error)
 }
 
 type controlClient struct {
@@ -93,6 +105,45 @@ func (c *controlClient) RemoveOnExit(ctx context.Context, in *RemoveOnExitReques
 	return out, nil
 }
 
+func (c *controlClient) Exec(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamInput, StreamOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[0], Control_Exec_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamInput, StreamOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ExecClient = grpc.BidiStreamingClient[StreamInput, StreamOutput]
+
+func (c *controlClient) Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamInput, StreamOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[1], Control_Attach_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamInput, StreamOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_AttachClient = grpc.BidiStreamingClient[StreamInput, StreamOutput]
+
+func (c *controlClient) PortForward(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamInput, StreamOutput], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Control_ServiceDesc.Streams[2], Control_PortForward_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[StreamInput, StreamOutput]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_PortForwardClient = grpc.BidiStreamingClient[StreamInput, StreamOutput]
+
 // ControlServer is the server API for Control service.
 // All implementations must embed UnimplementedControlServer
 // for forward compatibility.
@@ -107,6 +158,15 @@ type ControlServer interface {
 	Wait(context.Context, *WaitRequest) (*WaitResponse, error)
 	// RemoveOnExit makes the daemon remove the sandbox when its last container has exited.
 	RemoveOnExit(context.Context, *RemoveOnExitRequest) (*RemoveOnExitResponse, error)
+	// Exec runs a command in a running container. The first message of the client has begin_exec, the last of the server
+	// has end; in between both send pieces of streams. When the call is broken off the command is killed.
+	Exec(grpc.BidiStreamingServer[StreamInput, StreamOutput]) error
+	// Attach connects with a running container's own program, until its end or the client's. The first message of the
+	// client has begin_attach; the last of the server has end, without an exit code.
+	Attach(grpc.BidiStreamingServer[StreamInput, StreamOutput]) error
+	// PortForward is one connection to a port of a sandbox. The first message of the client has begin_port_forward; the
+	// connection's bytes are the client's stdin and the server's stdout.
+	PortForward(grpc.BidiStreamingServer[StreamInput, StreamOutput]) error
 	mustEmbedUnimplementedControlServer()
 }
 
@@ -128,6 +188,15 @@ func (UnimplementedControlServer) Wait(context.Context, *WaitRequest) (*WaitResp
 }
 func (UnimplementedControlServer) RemoveOnExit(context.Context, *RemoveOnExitRequest) (*RemoveOnExitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RemoveOnExit not implemented")
+}
+func (UnimplementedControlServer) Exec(grpc.BidiStreamingServer[StreamInput, StreamOutput]) error {
+	return status.Error(codes.Unimplemented, "method Exec not implemented")
+}
+func (UnimplementedControlServer) Attach(grpc.BidiStreamingServer[StreamInput, StreamOutput]) error {
+	return status.Error(codes.Unimplemented, "method Attach not implemented")
+}
+func (UnimplementedControlServer) PortForward(grpc.BidiStreamingServer[StreamInput, StreamOutput]) error {
+	return status.Error(codes.Unimplemented, "method PortForward not implemented")
 }
 func (UnimplementedControlServer) mustEmbedUnimplementedControlServer() {}
 func (UnimplementedControlServer) testEmbeddedByValue()                 {}
@@ -222,6 +291,27 @@ func _Control_RemoveOnExit_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Control_Exec_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServer).Exec(&grpc.GenericServerStream[StreamInput, StreamOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_ExecServer = grpc.BidiStreamingServer[StreamInput, StreamOutput]
+
+func _Control_Attach_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServer).Attach(&grpc.GenericServerStream[StreamInput, StreamOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_AttachServer = grpc.BidiStreamingServer[StreamInput, StreamOutput]
+
+func _Control_PortForward_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(ControlServer).PortForward(&grpc.GenericServerStream[StreamInput, StreamOutput]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Control_PortForwardServer = grpc.BidiStreamingServer[StreamInput, StreamOutput]
+
 // Control_ServiceDesc is the grpc.ServiceDesc for Control service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -246,6 +336,25 @@ var Control_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Control_RemoveOnExit_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Exec",
+			Handler:       _Control_Exec_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "Attach",
+			Handler:       _Control_Attach_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+		{
+			StreamName:    "PortForward",
+			Handler:       _Control_PortForward_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "control.proto",
 }
