@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -126,6 +127,36 @@ func TestDaemonDiesDuringExec(t *testing.T) {
 	c.await("the command", func() bool { return len(groupPids(c.launch.CgroupPath)) >= 3 })
 	kill(d)
 	wantNoSession(t, c, 1)
+}
+
+// A daemon that dies with its stages leaves a tree that nobody waits for: the next daemon ends it.
+func TestDaemonAndStageDieDuringExec(t *testing.T) {
+	c := runningContainer(t, nil)
+	for _, faults := range [][]fault{nil, {{"exec", "group", step.Done, "stop"}}} {
+		c.write(faults...)
+		d := c.daemonFor(order{Command: []string{"sh", "-c", "setsid sleep 90001 & sleep 90002"}})
+		var stage string
+		c.await("the session", func() bool {
+			for _, f := range childrenOf(d.Process.Pid) {
+				stage = f
+			}
+			return len(groupPids(c.launch.CgroupPath)) >= 3 || faults != nil && stage != "" && stopped(atoi(stage))
+		})
+		must(t, d.Process.Signal(unix.SIGSTOP)) // it shall not see its stage die
+		must(t, unix.Kill(atoi(stage), unix.SIGKILL))
+		kill(d)
+		names, err := c.Below(c.launch.CgroupPath)
+		if err != nil || len(names) != 1 {
+			t.Fatalf("left: %q, %v", names, err)
+		}
+		must(t, c.launcher.EndSessions(t.Context(), c.launch))
+		wantNoSession(t, c, 1)
+		must(t, c.launcher.EndSessions(t.Context(), c.launch))
+	}
+	must(t, os.Remove(filepath.Join(c.dir(), faultFile)))
+	if r, err := c.exec(20*time.Second, "true"); err != nil || r.ExitCode != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
 }
 
 func childrenOf(pid int) []string {

@@ -104,6 +104,19 @@ func groupPids(path string) []int {
 	return slices.Compact(all)
 }
 
+// Below names the groups below a path.
+func (h *host) Below(path string) (names []string, err error) {
+	for _, d := range groupDirs(path) {
+		entries, _ := os.ReadDir(d)
+		for _, e := range entries {
+			if e.IsDir() && !slices.Contains(names, e.Name()) {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	return names, nil
+}
+
 // Remove is what the daemon's cgroup undo does: kill all, then remove, leaves first.
 func (h *host) Remove(_ context.Context, path string) error {
 	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {

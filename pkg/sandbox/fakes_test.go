@@ -30,6 +30,7 @@ type world struct {
 	shims   map[string]*fakeShim
 	boot    string
 	fail    map[string]error // by "kind verb", such as "netns make"
+	swept   []string         // containers whose former sessions were ended
 	dialled string           // the network namespace that was last connected to
 }
 
@@ -261,6 +262,13 @@ func (f fakeShims) Attach(ctx context.Context, l spec.Launch, s spec.Streams, _ 
 	fmt.Fprint(s.Stdout, l.ContainerID)
 	<-ctx.Done()
 	return context.Cause(ctx)
+}
+
+func (f fakeShims) EndSessions(_ context.Context, l spec.Launch) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.swept = append(f.swept, l.ContainerID)
+	return f.fail["sessions end"]
 }
 
 // fakeDialer finds everybody's port on this machine's own loopback, and remembers which namespace was asked for.

@@ -97,6 +97,8 @@ type Sessions interface {
 	// Attach carries a running container's output and input until it ends or ctx does. The session's end is that of a
 	// caller, unless left is closed.
 	Attach(ctx context.Context, l spec.Launch, s spec.Streams, left <-chan struct{}) error
+	// EndSessions kills what a former daemon's exec sessions left in the container.
+	EndSessions(ctx context.Context, l spec.Launch) error
 }
 
 // Dialer connects to a TCP port on the loopback of a network namespace, by its path; "" is the node's.

@@ -152,6 +152,7 @@ func (r *Runtime) recoverContainer(ctx context.Context, c *container) {
 	case state.VerdictCreated:
 	case state.VerdictRunning:
 		r.watch(c, nil)
+		r.endSessions(ctx, c)
 	case state.VerdictStarting:
 		// Held until it is known what became of the start: nobody starts it a second time, or stops what is not yet there.
 		release, err := c.op.acquire(ctx)
@@ -169,6 +170,20 @@ func (r *Runtime) recoverContainer(ctx context.Context, c *container) {
 		r.settle(ctx, c, spec.Exit{Code: codeStartError, Reason: reasonStartError, Message: "its start was interrupted"})
 	case state.VerdictLost:
 		r.settle(ctx, c, spec.Exit{Code: codeLost, Reason: reasonLost, Message: "its shim ended without stating an exit"})
+	}
+}
+
+// endSessions kills what exec sessions of the former daemon left. Most end with it; one whose own process was killed too
+// cannot.
+func (r *Runtime) endSessions(ctx context.Context, c *container) {
+	ctx, cancel := context.WithTimeout(ctx, startingGrace)
+	defer cancel()
+	launch, err := r.launchOf(c)
+	if err == nil {
+		err = r.Sessions.EndSessions(ctx, launch)
+	}
+	if err != nil {
+		r.Log.Error("an exec session of the former daemon may go on until its container ends", "container", c.spec.ID, "error", err)
 	}
 }
 

@@ -97,3 +97,23 @@ func TestAttachEndsWithTheDaemon(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What a former daemon's sessions left in running containers is ended before anybody is served; where that fails the
+// container is found running all the same.
+func TestRecoveryEndsFormerSessions(t *testing.T) {
+	w, dir := newWorld(), t.TempDir()
+	old := newRuntime(t, w, dir, nil)
+	sid, runs := mustRun(t, old, "a")
+	if _, err := old.CreateContainer(t.Context(), sid, containerRequest("created")); err != nil {
+		t.Fatal(err)
+	}
+	old.Close()
+	w.setFail("sessions end", errPlanted)
+	r := newRuntime(t, w, dir, nil)
+	if len(w.swept) != 1 || w.swept[0] != runs {
+		t.Errorf("swept %q", w.swept)
+	}
+	if got := stateOf(t, r, runs); got != "running" {
+		t.Error(got)
+	}
+}

@@ -3,9 +3,12 @@ package cgroup
 import (
 	"context"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
@@ -35,4 +38,26 @@ func (m *Manager) Find(ctx context.Context, name string) ([]string, error) {
 	}
 	slices.Sort(found)
 	return slices.Compact(found), nil
+}
+
+// Below returns the names of the groups directly below path, in any hierarchy, sorted. Of a group that is not there,
+// there are none.
+func (m *Manager) Below(path string) ([]string, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, dir := range m.node.trees(path) {
+		entries, err := os.ReadDir(dir)
+		if ignoreGone(err) != nil {
+			return nil, spec.Errorf(errdefs.ErrInternal, "groups below %s: %w", dir, err)
+		}
+		for _, e := range entries {
+			if e.IsDir() {
+				names = append(names, e.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }

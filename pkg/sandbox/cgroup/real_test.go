@@ -198,6 +198,28 @@ func TestRemoveNestedWithProcesses(t *testing.T) {
 	}
 }
 
+func TestBelow(t *testing.T) {
+	n, root := node(t)
+	m := New(n, nil)
+	if names, err := m.Below(root + "/pod"); err != nil || len(names) > 0 {
+		t.Errorf("of nothing: %q, %v", names, err)
+	}
+	for _, p := range []string{"/pod/b", "/pod/a/inside"} {
+		if err := m.Create(t.Context(), root+p, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.CreateLeaf(t.Context(), root+"/pod/only"); err != nil { // may be in one hierarchy alone
+		t.Fatal(err)
+	}
+	if names, err := m.Below(root + "/pod"); err != nil || strings.Join(names, " ") != "a b only" {
+		t.Errorf("%q, %v", names, err)
+	}
+	if _, err := m.Below("../x"); !errors.Is(err, errdefs.ErrInvalidArgument) {
+		t.Errorf("a bad path: %v", err)
+	}
+}
+
 // TestEveryStepFails makes each step of Create and Remove fail once; Remove then takes down whatever there is.
 func TestEveryStepFails(t *testing.T) {
 	n, root := node(t)

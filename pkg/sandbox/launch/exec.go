@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -166,6 +168,26 @@ func (e *session) sweep() {
 	if err := e.launcher.groups.Remove(ctx, group); err != nil {
 		e.launcher.log.Warn("the cgroup of an exec session stays until its container ends", "path", group, "error", err)
 	}
+}
+
+// EndSessions ends what a former daemon's exec sessions left in a container: of a session whose stage was killed with the
+// daemon, nobody else knows. It must be over before the container's first session of this daemon.
+func (s *Launcher) EndSessions(ctx context.Context, l spec.Launch) error {
+	if s.groups == nil {
+		return nil
+	}
+	names, err := s.groups.Below(l.CgroupPath)
+	if err != nil {
+		return err
+	}
+	var left []error
+	for _, name := range names {
+		if strings.HasPrefix(name, sessionPrefix) {
+			s.log.Info("an exec session that a former daemon left is ended", "container", l.ContainerID, "session", name)
+			left = append(left, s.groups.Remove(ctx, l.CgroupPath+"/"+name))
+		}
+	}
+	return errors.Join(left...)
 }
 
 // drain reads on for a little while, then gives the pipes up.

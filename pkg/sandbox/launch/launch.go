@@ -17,9 +17,12 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
-// Groups takes down the cgroup of an exec session whose stage was killed. A group that is not there is removed.
+// Groups takes down the cgroups of exec sessions whose stages were killed. A group that is not there is removed, and has
+// none below it.
 type Groups interface {
 	Remove(ctx context.Context, path string) error
+	// Below names the groups directly below path.
+	Below(path string) ([]string, error)
 }
 
 // Options of a Launcher.

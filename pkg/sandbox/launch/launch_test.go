@@ -249,6 +249,31 @@ func (s *sweeper) Remove(_ context.Context, path string) error {
 	return errors.New("busy")
 }
 
+func (s *sweeper) Below(path string) ([]string, error) {
+	if path != "/g" {
+		return nil, errors.New("not there")
+	}
+	return []string{"exec-1", "execute", "init", "exec-2"}, nil
+}
+
+// What a former daemon's sessions left goes, and nothing else; one that stays does not keep the others.
+func TestEndSessions(t *testing.T) {
+	s, groups := fake(t, "exit 1"), &sweeper{}
+	s.groups = groups
+	l := record(t)
+	if err := s.EndSessions(t.Context(), l); err == nil || strings.Join(groups.swept, " ") != "/g/exec-1 /g/exec-2" {
+		t.Errorf("%q, %v", groups.swept, err)
+	}
+	l.CgroupPath = "/other"
+	if err := s.EndSessions(t.Context(), l); err == nil || !strings.Contains(err.Error(), "not there") {
+		t.Errorf("%v", err)
+	}
+	s.groups = nil
+	if err := s.EndSessions(t.Context(), l); err != nil {
+		t.Errorf("without groups: %v", err)
+	}
+}
+
 func TestExec(t *testing.T) {
 	for name, c := range map[string]struct {
 		script string
