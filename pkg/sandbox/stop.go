@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/process"
@@ -169,9 +170,21 @@ func (r *Runtime) removeIfLast(p *pod) {
 	if !wanted || len(all) == 0 {
 		return
 	}
-	r.background.Go(func() {
-		if err := r.RemoveSandbox(r.quit, p.spec.ID); err != nil && r.quit.Err() == nil {
-			r.Log.Error("a sandbox that was to go with its last container is still there", "sandbox", p.spec.ID, "error", err)
+	r.background.Go(func() { r.removeUntilGone(p) })
+}
+
+// removeUntilGone removes a sandbox that nobody else will ask to remove. A network may take its time to let it go.
+func (r *Runtime) removeUntilGone(p *pod) {
+	for pause := time.Second; ; pause = min(2*pause, 5*time.Minute) {
+		err := r.RemoveSandbox(r.quit, p.spec.ID)
+		if err == nil || errors.Is(err, errdefs.ErrNotFound) || r.quit.Err() != nil {
+			return
 		}
-	})
+		r.Log.Error("a sandbox that was to go with its last container is still there", "sandbox", p.spec.ID, "error", err, "again_in", pause)
+		select {
+		case <-time.After(pause):
+		case <-r.quit.Done():
+			return
+		}
+	}
 }
