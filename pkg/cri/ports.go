@@ -32,6 +32,11 @@ type Runtime interface {
 	// UsePodCIDRs tells the subnets that the cluster gave this node.
 	UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error
 
+	// UpdateContainer changes limits: all that are asked for or none; zero fields stay.
+	UpdateContainer(ctx context.Context, id string, asked spec.Resources) error
+	// UpdateSandbox keeps the pod's limits for who looks; nil stays.
+	UpdateSandbox(ctx context.Context, id string, overhead, resources *spec.Resources) error
+
 	// Events calls each with every event, in order, until ctx ends or each returns an error. subscribed is called once,
 	// before the first: what changes after it is not missed. A reader that is too slow is errdefs.ErrResourceExhausted.
 	Events(ctx context.Context, subscribed func(), each func(spec.Event) error) error

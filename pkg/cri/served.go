@@ -3,9 +3,7 @@ package cri
 // notServed are the RPCs of the CRI that this release refuses, each with the end of a sentence for the caller. A test
 // checks that every other RPC is served.
 var notServed = map[string]string{
-	"UpdateContainerResources":  "a container keeps the limits that it was created with; make a new one",
-	"CheckpointContainer":       "checkpoints come with a later release",
-	"CheckpointPod":             "checkpoints come with a later release",
-	"RestorePod":                "checkpoints come with a later release",
-	"UpdatePodSandboxResources": "the kubelet owns the pod's group and has changed its limits already",
+	"CheckpointContainer": "checkpoints come with a later release",
+	"CheckpointPod":       "checkpoints come with a later release",
+	"RestorePod":          "checkpoints come with a later release",
 }

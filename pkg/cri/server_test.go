@@ -54,6 +54,8 @@ var served = strings.Fields(`
 	StreamContainers
 	StreamImages
 	GetContainerEvents
+	UpdateContainerResources
+	UpdatePodSandboxResources
 	ContainerStats
 	ListContainerStats
 	StreamContainerStats

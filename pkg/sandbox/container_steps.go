@@ -55,7 +55,7 @@ func removeEmpty(dir string) error {
 // each time: they must be there at Create, to be refused early, and are what they are at Start.
 func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 	in := bundle.Input{
-		Container: c.spec, Sandbox: c.pod.spec, Layout: r.Layout, PodInit: c.pod.init(),
+		Container: r.updated(c), Sandbox: c.pod.spec, Layout: r.Layout, PodInit: c.pod.init(),
 		ShimCgroup: r.groups().Shim(c.spec.ID), CgroupV2: r.CgroupV2, NoSwapLimit: r.NoSwapLimit,
 		Sources: map[string]string{}, NodeHostname: r.NodeHostname,
 	}

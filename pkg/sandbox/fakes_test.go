@@ -29,9 +29,10 @@ type world struct {
 	objects map[string]bool // "kind id"
 	shims   map[string]*fakeShim
 	boot    string
-	fail    map[string]error // by "kind verb", such as "netns make"
-	swept   []string         // containers whose former sessions were ended
-	dialled string           // the network namespace that was last connected to
+	limits  map[string]string // by cgroup
+	fail    map[string]error  // by "kind verb", such as "netns make"
+	swept   []string          // containers whose former sessions were ended
+	dialled string            // the network namespace that was last connected to
 }
 
 // fakeShim is a real process, so that pidfds and start ticks are real; what it "states" is written by the test.
@@ -44,7 +45,7 @@ type fakeShim struct {
 }
 
 func newWorld() *world {
-	return &world{objects: map[string]bool{}, shims: map[string]*fakeShim{}, fail: map[string]error{}}
+	return &world{objects: map[string]bool{}, shims: map[string]*fakeShim{}, fail: map[string]error{}, limits: map[string]string{}}
 }
 
 func (w *world) make(kind, id string) error {
@@ -304,7 +305,7 @@ func newRuntime(t *testing.T, w *world, dir string, change func(*Options)) *Runt
 	o := Options{
 		Layout:     spec.Layout{Root: dir + "/root", Run: dir + "/run", Netns: dir + "/netns"},
 		CgroupRoot: "/test",
-		Namespaces: fakeNamespaces{w}, Network: fakeNetwork{w}, Cgroups: fakeCgroups{w}, Files: fakeFiles{w},
+		Namespaces: fakeNamespaces{w}, Network: fakeNetwork{w}, Cgroups: fakeCgroups{w}, Limits: fakeLimits{w}, Files: fakeFiles{w},
 		Shims: fakeShims{w}, Sessions: fakeShims{w}, Dialer: fakeDialer{w}, Images: fakeImages{w},
 		Node: security.Node{HeldCapabilities: []string{"CAP_CHOWN"}}, Pool: idmap.Default,
 		Handlers: []spec.Handler{{}},

@@ -64,7 +64,9 @@ func (r *Runtime) Container(_ context.Context, id string) (spec.ContainerView, e
 	if err != nil {
 		return spec.ContainerView{}, err
 	}
-	return c.view(), nil
+	v := c.view()
+	r.kernelLimits(&v, c)
+	return v, nil
 }
 
 // Containers lists what matches, oldest first.
@@ -104,7 +106,11 @@ func hasLabels(have, want map[string]string) bool {
 
 func (c *container) view() spec.ContainerView {
 	f := c.read()
-	return spec.ContainerView{Spec: c.spec, Facts: f, State: f.State()}
+	v := spec.ContainerView{Spec: c.spec, Facts: f, State: f.State(), Resources: c.spec.Request.Resources}
+	if f.Status.Resources != nil {
+		v.Resources = f.Status.Resources
+	}
+	return v
 }
 
 func (r *Runtime) podView(p *pod) spec.SandboxView {

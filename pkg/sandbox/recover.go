@@ -151,6 +151,7 @@ func (r *Runtime) recoverContainer(ctx context.Context, c *container) {
 	switch v := state.Observe(state.Observation{Facts: facts, SameBoot: c.spec.BootID == r.bootID, ShimAlive: alive}); v {
 	case state.VerdictCreated:
 	case state.VerdictRunning:
+		r.recoverUpdate(ctx, c)
 		r.watch(c, nil)
 		r.endSessions(ctx, c)
 	case state.VerdictStarting:

@@ -32,6 +32,7 @@ type Options struct {
 	Namespaces Namespaces
 	Network    Network
 	Cgroups    Cgroups
+	Limits     Limits
 	Files      Files
 	Shims      Shims
 	Sessions   Sessions

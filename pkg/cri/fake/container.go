@@ -28,6 +28,7 @@ func (r *Runtime) CreateContainer(ctx context.Context, sandboxID string, req spe
 		ID: r.newID(), SandboxID: s.Spec.ID, CreatedAt: time.Now().UnixNano(), Request: req, StopSignal: "SIGTERM",
 		Image: spec.ImageUse{ID: "sha256:" + strings.Repeat("1", 64), Ref: "example/x@sha256:" + strings.Repeat("2", 64)},
 	}
+	v.Resources = req.Resources
 	if req.StopSignal != "" {
 		v.Spec.StopSignal = req.StopSignal
 	}
@@ -115,6 +116,22 @@ func (r *Runtime) Containers(ctx context.Context, f spec.ContainerFilter) ([]spe
 		}
 	}
 	return out, nil
+}
+
+// UpdateContainer merges the limits of a container that has not ended.
+func (r *Runtime) UpdateContainer(ctx context.Context, id string, asked spec.Resources) error {
+	return r.with(ctx, "UpdateContainer", id, func(v *spec.ContainerView) error {
+		if v.State == spec.ContainerExited {
+			return spec.Preconditionf("container %s is exited", v.Spec.ID)
+		}
+		old := spec.Resources{}
+		if v.Resources != nil {
+			old = *v.Resources
+		}
+		now := old.Merge(asked)
+		v.Resources = &now
+		return nil
+	})
 }
 
 func running(v *spec.ContainerView) error {

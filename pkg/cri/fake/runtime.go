@@ -223,6 +223,20 @@ func (r *Runtime) UsePodCIDRs(ctx context.Context, cidrs []netip.Prefix) error {
 	return nil
 }
 
+// UpdateSandbox keeps what it is told.
+func (r *Runtime) UpdateSandbox(ctx context.Context, id string, overhead, resources *spec.Resources) error {
+	if err := r.enter(ctx, "UpdateSandbox"); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v, err := find(r.sandboxes, "sandbox", id)
+	if err == nil {
+		v.Status.Overhead, v.Status.Resources = overhead, resources
+	}
+	return err
+}
+
 // Events sends EventsOf, and waits until ctx ends.
 func (r *Runtime) Events(ctx context.Context, subscribed func(), each func(spec.Event) error) error {
 	if err := r.enter(ctx, "Events"); err != nil {

@@ -60,6 +60,20 @@ var translators = map[string]struct {
 		func() proto.Message { return &v1.ExecSyncRequest{ContainerId: "c", Cmd: []string{"x"}} },
 		func(m proto.Message) (any, error) { return Exec(m.(*v1.ExecSyncRequest)) },
 	},
+	"UpdateContainerResources": {
+		func() proto.Message { return &v1.UpdateContainerResourcesRequest{ContainerId: "c"} },
+		func(m proto.Message) (any, error) {
+			id, asked, err := Update(m.(*v1.UpdateContainerResourcesRequest))
+			return []any{id, asked}, err
+		},
+	},
+	"UpdatePodSandboxResources": {
+		func() proto.Message { return &v1.UpdatePodSandboxResourcesRequest{PodSandboxId: "s"} },
+		func(m proto.Message) (any, error) {
+			id, overhead, resources, err := UpdateSandbox(m.(*v1.UpdatePodSandboxResourcesRequest))
+			return []any{id, overhead, resources}, err
+		},
+	},
 	"ListPodSandbox": {
 		func() proto.Message { return &v1.ListPodSandboxRequest{} },
 		func(m proto.Message) (any, error) { return SandboxFilter(m.(*v1.ListPodSandboxRequest).GetFilter()) },

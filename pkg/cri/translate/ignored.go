@@ -8,6 +8,9 @@ var Ignored = map[string]string{
 	"PodSandboxConfig.windows": "this is a runtime for Linux",
 	"ContainerConfig.windows":  "this is a runtime for Linux",
 
+	"UpdateContainerResourcesRequest.windows":     "this is a runtime for Linux",
+	"UpdateContainerResourcesRequest.annotations": "no experimental resource is known here",
+
 	"CreateContainerRequest.sandbox_config": "the configuration that RunPodSandbox recorded counts",
 	"PullImageRequest.sandbox_config":       "only the namespace is read, for a policy",
 

@@ -116,8 +116,8 @@ func ContainerStatus(v spec.ContainerView) *v1.ContainerStatus {
 		Labels: r.Labels, Annotations: r.Annotations, Mounts: mountsBack(r.Mounts), LogPath: s.LogPath,
 		User: userBack(s.Profile.User), StopSignal: signalBack(s.StopSignal),
 	}
-	if r.Resources != nil {
-		out.Resources = &v1.ContainerResources{Linux: Resources(r.Resources)}
+	if v.Resources != nil {
+		out.Resources = &v1.ContainerResources{Linux: Resources(v.Resources)}
 	}
 	if v.Facts.Started != nil {
 		out.StartedAt = v.Facts.Started.StartedAt

@@ -35,6 +35,9 @@ type SandboxStatus struct {
 	Init *Process
 	// RemoveOnExit: the sandbox is removed when its last container has exited (runtimed run --rm).
 	RemoveOnExit bool
+	// Overhead and Resources are what UpdatePodSandboxResources said last; nil is "as created".
+	Overhead  *Resources
+	Resources *Resources
 }
 
 // SandboxState is the CRI's word, derived from facts.
@@ -100,6 +103,10 @@ type ContainerStatus struct {
 	Shim *Process
 	// Lost is the daemon's own verdict where the shim left no exit.json (shim killed, start failed, reboot).
 	Lost *Exit
+	// Resources are the limits after the last update, in the request's words; nil is "as created".
+	Resources *Resources
+	// Updating is a change of limits that is under way, and to be taken back by whoever finds it.
+	Updating *LimitChange
 }
 
 // Started is started.json: written once by the shim, just before the program is let go.

@@ -20,6 +20,9 @@ type ContainerView struct {
 	Spec  Container
 	Facts Facts
 	State ContainerState
+	// Resources are its limits, as updated last; nil where none was ever asked for. Of a single running container, not of lists, they
+	// are what the kernel has.
+	Resources *Resources
 }
 
 // SandboxFilter selects sandboxes; all that is set must match. ID may be a unique prefix.
