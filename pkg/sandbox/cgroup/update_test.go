@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -112,7 +113,15 @@ func TestAnUpdateThatIsRefused(t *testing.T) {
 		had.MemorySwap = had.MemoryLimit // so that no memory can go there
 	}
 	m, n, path, _ := limited(t, had, "x=$(head -c 16000000 /dev/zero | tr '\\0' x); sleep 1000 & sleep 1000 & wait")
-	eventually(t, "the process has its memory", func() bool { return usedBytes(n, path) > 15<<20 })
+	eventually(t, "the process has its memory, and sleeps", func() bool {
+		asleep := 0
+		for _, pid := range m.members(path) {
+			if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid)); err == nil && string(b) == "sleep\n" {
+				asleep++
+			}
+		}
+		return asleep == 2 && usedBytes(n, path) > 15<<20
+	})
 	before := snapshot(t, n, path)
 	for name, c := range map[string]struct {
 		asked spec.Resources
