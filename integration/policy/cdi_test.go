@@ -34,6 +34,9 @@ devices:
       args: [sh, -c, 'cat >%[1]s/state.json; cp "$(sed "s/.*\"bundle\":\"\([^\"]*\)\".*/\1/" %[1]s/state.json)/config.json" %[1]s/']
     - {hookName: createContainer, path: /bin/sh, args: [sh, -c, "cat >%[1]s/second.json"]}
     - {hookName: startContainer, path: /bin/sh, args: [sh, -c, "echo inside >/tmp/hook"]}
+- name: inner
+  containerEdits:
+    hooks: [{hookName: startContainer, path: /bin/sh, args: [sh, -c, "echo inside >/tmp/hook"]}]
 - name: failing
   containerEdits:
     hooks: [{hookName: createRuntime, path: /bin/sh, args: [sh, -c, "echo no such card >&2; exit 3"]}]
@@ -97,13 +100,44 @@ func TestCDIDevices(t *testing.T) {
 	}
 }
 
+// A pod that asked for users of its own keeps them: it sees the node's devices, and opens those that let everybody in.
+func TestDevicesWithUsersOfTheirOwn(t *testing.T) {
+	d, _ := devices(t, cri)
+	dir := filepath.Join(d.Dir, "devices")
+	sh(t, "mkdir "+dir+" && mknod -m 666 "+dir+"/open c 1 5 && mknod -m 600 "+dir+"/closed c 1 5 && mknod -m 666 "+dir+"/full c 1 7")
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	maps := []*v1.IDMapping{{HostId: 3000000, ContainerId: 0, Length: 65536}}
+	id, p := pod(d, "asked", &v1.UserNamespace{Mode: v1.NamespaceMode_POD, Uids: maps, Gids: maps})
+	c := asking(d.ContainerConfig("main", daemontest.Sleep), "one", "inner")
+	c.Linux.SecurityContext.NamespaceOptions.UsernsOptions = p.Linux.SecurityContext.NamespaceOptions.UsernsOptions
+	c.Devices = []*v1.Device{
+		{HostPath: dir + "/open", ContainerPath: "/dev/open", Permissions: "r"}, {HostPath: dir + "/closed", ContainerPath: "/dev/closed", Permissions: "rw"},
+		// The node has another device at this path: which one is shown is the request's word.
+		{HostPath: dir + "/full", ContainerPath: "/dev/kmsg", Permissions: "rw"},
+	}
+	ctr := d.RunContainer(id, p, c)
+	for script, want := range map[string]string{
+		"cat /proc/self/uid_map | tr -s ' '":                                            " 0 3000000 65536",
+		"head -c2 /dev/open | od -An -tx1":                                              " 00 00",
+		"head -c1 /dev/closed 2>/dev/null || echo no":                                   "no",
+		"echo x 2>&1 >/dev/kmsg | grep -o 'No space'; head -c1 /dev/kmsg | od -An -tx1": "No space\n 00",
+		"head -c4 /dev/gpu1 | od -An -tx1; cat /usr/lib/gpu.so; cat /tmp/hook":          " 00 00 00 00\nlibrary\ninside",
+		"stat -c %u /dev/open /dev/gpu1":                                                "65534\n65534",
+	} {
+		if got := d.Exec(ctr, script); got != want {
+			t.Errorf("%s: %q", script, got)
+		}
+	}
+	c = d.ContainerConfig("standard", "true")
+	c.Devices = []*v1.Device{{HostPath: dir + "/open", ContainerPath: "/dev/null", Permissions: "rw"}}
+	refused(t, d, id, c, codes.InvalidArgument, "standard device")
+}
+
 func TestCDIRefused(t *testing.T) {
 	d, dir := devices(t, cri)
 	id, p := pod(d, "cdi", nodeUsers)
 	refused(t, d, id, asking(d.ContainerConfig("unknown", "true"), "two"), codes.NotFound, "vendor.example/gpu=two")
 	refused(t, d, id, asking(d.ContainerConfig("nonsense", "true"), "a b"), codes.InvalidArgument, "CDI_devices[0]")
-	asked, _ := pod(d, "asked", &v1.UserNamespace{Mode: v1.NamespaceMode_POD})
-	refused(t, d, asked, asking(d.ContainerConfig("own-users", "true"), "one"), codes.InvalidArgument, "CDI_devices")
 	// A file that somebody else can change may say anything by the time it is read.
 	created := d.Create(id, p, asking(d.ContainerConfig("later", "true"), "one"))
 	if err := os.Chmod(filepath.Join(dir, "vendor.yaml"), 0o666); err != nil {

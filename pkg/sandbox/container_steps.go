@@ -91,7 +91,7 @@ func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 	if in.CDI, err = r.cdiEdits(c.spec, paths, in.Sources); err != nil {
 		return nil, spec.Launch{}, err
 	}
-	in.Devices, in.DeviceRules = set.Devices, set.Rules
+	in.Devices, in.DeviceRules, in.DeviceSources = set.Devices, set.Rules, set.Sources
 	return bundle.Build(in)
 }
 

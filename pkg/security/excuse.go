@@ -9,7 +9,8 @@ import (
 
 // containerExcuses is the whole list of what takes a container out of its pod's user namespace, into the node's ids
 // inside the pod's other namespaces. Each returns the reason, or "". Only requests count: nothing that an image says
-// is here. None counts against a pod that asked for its user namespace itself: then the request is refused.
+// is here. None counts against a pod that asked for its user namespace itself: then the request is refused, but for what
+// is in shared.
 var containerExcuses = []struct {
 	field string
 	why   func(in ContainerInput, who identity) string
@@ -72,6 +73,12 @@ var containerExcuses = []struct {
 	}},
 }
 
+// shared are the excuses that a pod which asked for its user namespace can have inside it, and what they come to there.
+var shared = map[string]string{
+	"devices":     "the devices keep their owners, who are nobody inside: only those that let everybody in can be opened",
+	"CDI_devices": "their devices and files keep their owners, who are nobody inside: only what lets everybody in can be opened",
+}
+
 func when(applies bool, why string) string {
 	if applies {
 		return why
@@ -90,6 +97,10 @@ func place(p *spec.Profile, in ContainerInput, who identity) error {
 			continue
 		}
 		if in.Sandbox.Request.Security.Namespaces.User.Mode == spec.NamespacePod {
+			if less, ok := shared[e.field]; ok {
+				p.Reasons = append(p.Reasons, spec.Reason{Field: e.field, Text: less})
+				continue
+			}
 			return spec.Invalidf("%s: %s, and the pod asked for a user namespace of its own", e.field, why)
 		}
 		p.HostIDs = true

@@ -43,8 +43,12 @@ func TestExcuses(t *testing.T) {
 		if err != nil || !p.HostIDs || len(p.Reasons) == 0 || p.Reasons[0].Field != e.field || p.Reasons[0].Text == "" {
 			t.Errorf("%s: %+v, %v", e.field, p, err)
 		}
-		_, err = ResolveContainer(container(askedPod, e.edit), node)
-		if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), e.field) {
+		p, err = ResolveContainer(container(askedPod, e.edit), node)
+		if shared[e.field] != "" {
+			if err != nil || p.HostIDs || p.Reasons[0] != (spec.Reason{Field: e.field, Text: shared[e.field]}) {
+				t.Errorf("%s in a pod that asked for its user namespace: %+v, %v", e.field, p, err)
+			}
+		} else if !errors.Is(err, errdefs.ErrInvalidArgument) || !strings.Contains(err.Error(), e.field) {
 			t.Errorf("%s against a pod that asked for its user namespace: %v", e.field, err)
 		}
 		p, err = ResolveContainer(container(nodePod, e.edit), node)

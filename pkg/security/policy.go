@@ -46,6 +46,7 @@ func Differences() []Difference {
 			"the CRI says that POD must be assumed; what was assumed and not asked never makes a pod fail"},
 		{"namespace_options.userns_options", "mode NODE", "the node's ids", "the same", "it was asked"},
 		{"privileged", "with a seccomp profile", "unconfined", "the same", "a privileged container is there to change the node"},
+		{"apparmor", "no profile", "the default profile, where AppArmor is", "the same", "Kubernetes says that it is the runtime's default"},
 		{"no_new_privs", "false", "set-user-id programs work", "the same", "it was asked"},
 		{"capabilities", "neither added nor dropped", "`security.capabilities`", "the same", "the CRI leaves the default to the node"},
 		{"supplemental_groups_policy", "nothing", "Merge", "the same", "the CRI says so"},

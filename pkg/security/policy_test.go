@@ -49,6 +49,10 @@ var proofs = map[string]struct {
 		security(func(s *spec.ContainerSecurity) {
 			s.Privileged, s.Seccomp = true, &spec.SecurityProfile{Type: spec.ProfileRuntimeDefault}
 		})), "unconfined", "unconfined"},
+	"apparmor: no profile": {func(t *testing.T, n Node) string {
+		n.AppArmorDefault = "ours"
+		return shows(func(p spec.Profile) string { return p.AppArmor })(t, n)
+	}, "ours", "ours"},
 	"no_new_privs: false": {shows(func(p spec.Profile) string { return fmt.Sprint(p.NoNewPrivileges) }), "false", "false"},
 	"capabilities: neither added nor dropped": {shows(func(p spec.Profile) string { return fmt.Sprint(len(p.Capabilities.Bounding)) }),
 		"9", "9"},

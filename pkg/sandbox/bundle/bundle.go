@@ -24,8 +24,10 @@ type Input struct {
 	// Seccomp is the compiled filter of Profile.Seccomp; nil only where that is unconfined.
 	Seccomp *specs.LinuxSeccomp
 	// Devices and DeviceRules are the request's devices as security/device found them on the node.
-	Devices     []specs.LinuxDevice
-	DeviceRules []specs.LinuxDeviceCgroup
+	Devices []specs.LinuxDevice
+	// DeviceSources are their paths on the node, by their paths in the container.
+	DeviceSources map[string]string
+	DeviceRules   []specs.LinuxDeviceCgroup
 	// CDI are the edits of the request's CDI devices, as security/cdi found them.
 	CDI cdi.Edits
 	// Sources are the request's host paths as security/hostpath resolved them; what is not in it is used as it is.
@@ -102,8 +104,6 @@ func (in Input) check() error {
 		return spec.Preconditionf("container %s: its seccomp profile is %q, and the filter is there: %v", in.Container.ID, p.Seccomp.Type, in.Seccomp != nil)
 	case in.userNamespace() && (len(uids) == 0 || len(gids) == 0):
 		return spec.Preconditionf("sandbox %s has a user namespace, and its record has no id maps", in.Sandbox.ID)
-	case in.userNamespace() && !in.CDI.Empty():
-		return spec.Preconditionf("container %s has CDI devices, which are the node's, and ids of its own", in.Container.ID)
 	case len(in.Container.Image.Layers) == 0:
 		return spec.Preconditionf("image %q has no layers: nothing to run from", in.Container.Image.ID)
 	}
@@ -146,6 +146,9 @@ func (in Input) linux() (*specs.Linux, error) {
 	devices, err := in.devices()
 	if err != nil {
 		return nil, err
+	}
+	if in.userNamespace() {
+		devices = nil // they are mounts
 	}
 	uids, gids := in.maps()
 	return &specs.Linux{

@@ -2,6 +2,7 @@ package bundle
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -94,9 +95,46 @@ func TestCDIRefused(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	in := input()
-	in.CDI.Env = []string{"A=1"}
+}
+
+// A container with ids of its own makes no devices: the node's are shown, each from where it is and nowhere else.
+func TestDevicesInAUserNamespace(t *testing.T) {
+	in := input(func(in *Input) {
+		in.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c"}, {Path: "/opt/gpu", Type: "c"}, {Path: "/dev/null", Type: "c"}}
+		in.DeviceSources = map[string]string{"/dev/fuse": "/dev/fuse", "/opt/gpu": "/dev/gpu7", "/dev/null": "/dev/null"}
+		in.DeviceRules = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Access: "rw"}}
+		in.CDI = cdi.Edits{Devices: []specs.LinuxDevice{{Path: "/dev/card", Type: "c"}}, Sources: map[string]string{"/dev/card": "/dev/dri/card0"}}
+	})
+	c, _, err := Build(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Linux.Devices) != 0 || len(c.Linux.Resources.Devices) != 2 {
+		t.Errorf("devices %+v, rules %+v", c.Linux.Devices, c.Linux.Resources.Devices)
+	}
+	for dst, src := range map[string]string{"/dev/fuse": "/dev/fuse", "/opt/gpu": "/dev/gpu7", "/dev/card": "/dev/dri/card0"} {
+		if m := find(c.Mounts, dst); m == nil || m.Source != src || strings.Join(m.Options, ",") != "bind,rprivate,nosuid,noexec,rw" || m.UIDMappings != nil {
+			t.Errorf("%s: %+v", dst, m)
+		}
+	}
+	if find(c.Mounts, "/dev/null") != nil {
+		t.Error("a standard device is mounted over itself")
+	}
+	for name, edit := range map[string]func(*Input){
+		"another one at a standard place": func(in *Input) { in.DeviceSources["/dev/null"] = "/dev/zero" },
+		"a mount and a device":            mountOf(spec.Mount{ContainerPath: "/dev/fuse", HostPath: "/h"}),
+		"the runtime's own":               func(in *Input) { in.DeviceSources["/dev/fuse"] = "/run/runtimed/x" },
+	} {
+		bad := in
+		bad.DeviceSources = maps.Clone(in.DeviceSources)
+		bad.Container.Request.Mounts = nil
+		edit(&bad)
+		if _, _, err := Build(bad); !errors.Is(err, errdefs.ErrInvalidArgument) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	in.DeviceSources = nil
 	if _, _, err := Build(in); !errors.Is(err, errdefs.ErrFailedPrecondition) {
-		t.Errorf("a container with ids of its own: %v", err)
+		t.Errorf("from nowhere: %v", err)
 	}
 }

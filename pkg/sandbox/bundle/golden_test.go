@@ -57,6 +57,7 @@ func TestGolden(t *testing.T) {
 				HugepageLimits: []spec.HugepageLimit{{PageSize: "2MB", Limit: 4 << 20}}, Unified: map[string]string{"pids.max": "100"},
 			}
 			in.Devices = []specs.LinuxDevice{{Path: "/dev/fuse", Type: "c", Major: 10, Minor: 229}}
+			in.DeviceSources = map[string]string{"/dev/fuse": "/dev/fuse"}
 			in.DeviceRules = []specs.LinuxDeviceCgroup{{Allow: true, Type: "c", Major: &major, Minor: &minor, Access: "rw"}}
 		}),
 		"limits-v2": input(func(in *Input) {

@@ -41,6 +41,9 @@ func (in Input) mounts() (list []specs.Mount, propagation string, err error) {
 	if list, err = in.cdiMounts(list, seen); err != nil {
 		return nil, "", err
 	}
+	if list, err = in.deviceMounts(list, seen); err != nil {
+		return nil, "", err
+	}
 	slices.SortStableFunc(list, func(a, b specs.Mount) int {
 		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
 	})

@@ -1,6 +1,7 @@
 package cdi
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -28,6 +29,8 @@ type Edits struct {
 	Mounts  []specs.Mount
 	Devices []specs.LinuxDevice
 	Rules   []specs.LinuxDeviceCgroup
+	// Sources are the node's paths of Devices, by their paths in the container.
+	Sources map[string]string
 	Groups  []uint32 // additional ones of the first process
 	Hooks   *specs.Hooks
 }
@@ -66,7 +69,7 @@ func (r Registry) Find(names []string, user spec.User) (Edits, error) {
 	}
 	e := Edits{
 		Env: scratch.Process.Env, Mounts: scratch.Mounts, Devices: scratch.Linux.Devices, Rules: scratch.Linux.Resources.Devices,
-		Groups: scratch.Process.User.AdditionalGids, Hooks: scratch.Hooks,
+		Groups: scratch.Process.User.AdditionalGids, Hooks: scratch.Hooks, Sources: sources(cache, names),
 	}
 	if len(scratch.Linux.NetDevices) > 0 {
 		return Edits{}, spec.Errorf(errdefs.ErrNotImplemented, "CDI_devices: %s move network devices, which is not served yet", quoted(names))
@@ -78,6 +81,21 @@ func (r Registry) Find(names []string, user spec.User) (Edits, error) {
 		return Edits{}, err
 	}
 	return e, nil
+}
+
+// sources are where the files say that the devices are on the node; what is left out is at the same path.
+func sources(c *cdi.Cache, names []string) map[string]string {
+	at := map[string]string{}
+	for _, name := range names {
+		d := c.GetDevice(name)
+		if d == nil {
+			continue
+		}
+		for _, n := range slices.Concat(d.GetSpec().ContainerEdits.DeviceNodes, d.ContainerEdits.DeviceNodes) {
+			at[n.Path] = cmp.Or(n.HostPath, n.Path)
+		}
+	}
+	return at
 }
 
 func quoted(names []string) string {

@@ -68,6 +68,9 @@ func TestFind(t *testing.T) {
 	if len(e.Devices) != 1 || e.Devices[0].Path != "/dev/gpu1" || e.Devices[0].Major != 1 || e.Devices[0].Minor != 3 || *e.Devices[0].UID != 7 || *e.Devices[0].GID != 8 {
 		t.Errorf("devices %+v", e.Devices)
 	}
+	if e.Sources["/dev/gpu1"] != "/dev/null" {
+		t.Errorf("its device is %v on the node", e.Sources)
+	}
 	if len(e.Rules) != 1 || e.Rules[0].Access != "rw" || !e.Rules[0].Allow || *e.Rules[0].Minor != 3 {
 		t.Errorf("rules %+v", e.Rules)
 	}

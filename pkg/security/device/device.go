@@ -18,6 +18,8 @@ import (
 type Set struct {
 	Devices []specs.LinuxDevice
 	Rules   []specs.LinuxDeviceCgroup
+	// Sources are the node's paths of Devices, by their paths in the container, with every link followed.
+	Sources map[string]string
 }
 
 // Limits on a directory of devices, against one that somebody filled.
@@ -63,6 +65,7 @@ func (s *Set) add(d spec.Device, taken map[string]bool) error {
 		return spec.Invalidf("host path %q is no device, nor a directory that holds one", d.HostPath)
 	}
 	for _, n := range found {
+		source := n.Path
 		n.Path = filepath.Join(to, strings.TrimPrefix(n.Path, real))
 		if taken[n.Path] {
 			return spec.Invalidf("container path %q is given twice", n.Path)
@@ -72,6 +75,10 @@ func (s *Set) add(d spec.Device, taken map[string]bool) error {
 			return spec.Invalidf("more than %d devices", maxDevices)
 		}
 		major, minor := n.Major, n.Minor
+		if s.Sources == nil {
+			s.Sources = map[string]string{}
+		}
+		s.Sources[n.Path] = source
 		s.Devices = append(s.Devices, n)
 		s.Rules = append(s.Rules, specs.LinuxDeviceCgroup{Allow: true, Type: n.Type, Major: &major, Minor: &minor, Access: d.Permissions})
 	}
