@@ -1,4 +1,4 @@
-// Command daemon is `runtimed serve` with a plan: daemon CONFIG. The plan is the environment's RUNTIMED_TEST_PLAN.
+// Command daemon is `runtimed serve` with a plan: daemon CONFIG, or daemon --config CONFIG serve. The plan is the environment's RUNTIMED_TEST_PLAN.
 package main
 
 import (
@@ -21,14 +21,18 @@ func main() {
 }
 
 func run() error {
-	if len(os.Args) != 2 {
+	file := os.Args[len(os.Args)-1]
+	switch {
+	case len(os.Args) == 4 && os.Args[1] == "--config" && os.Args[3] == "serve": // as runtimed is started
+		file = os.Args[2]
+	case len(os.Args) != 2:
 		return fmt.Errorf("usage: daemon CONFIG")
 	}
 	p, err := plan.Parse(os.Getenv("RUNTIMED_TEST_PLAN"))
 	if err != nil {
 		return err
 	}
-	c, err := config.Load(os.Args[1])
+	c, err := config.Load(file)
 	if err != nil {
 		return err
 	}
