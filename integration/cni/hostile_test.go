@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -126,7 +125,7 @@ func TestDELThatFails(t *testing.T) {
 // TestPluginThatHangs: in ADD the pod fails in time, and another is made meanwhile; in DEL the processes are dead long
 // before it is given up, and a daemon that starts serves at once.
 func TestPluginThatHangs(t *testing.T) {
-	n := startActor(t, options{keys: "add_timeout = 3\ndel_timeout = 20"})
+	n := startActor(t, options{keys: "add_timeout = 8\ndel_timeout = 120"})
 	n.act("taken.ADD", "[ -e $dir/hang ] && exec sleep 1000")
 	n.act("hang", "yes")
 	failed := make(chan error, 1)
@@ -148,14 +147,14 @@ func TestPluginThatHangs(t *testing.T) {
 	}
 	n.taken(1)
 
-	n.act("before.DEL", "[ -e $dir/hang ] && exec sleep 1000")
+	n.act("before.DEL", "while [ -e $dir/hang ]; do sleep 0.1; done")
 	n.act("hang", "yes")
 	stopped := make(chan error, 1)
 	go func() {
 		_, err := n.Conn().Runtime.StopPodSandbox(daemontest.Ctx(t), &v1.StopPodSandboxRequest{PodSandboxId: pod})
 		stopped <- err
 	}()
-	daemontest.Eventually(t, 15*time.Second, func() error {
+	daemontest.Eventually(t, daemontest.Patience, func() error {
 		if k := running(mark); k > 0 {
 			return fmt.Errorf("%d processes run", k)
 		}

@@ -83,9 +83,12 @@ func capabilities(r spec.NetworkRequest, n *conf.Network, cidrs []netip.Prefix, 
 	}
 	args = map[string]any{}
 	for name, wish := range wishes {
-		if n.Can(name) {
+		switch {
+		case n.Can(name):
 			args[name] = wish
-		} else {
+		case name == "ips" || name == "mac": // nobody else gives a pod its address
+			return nil, nil, spec.Preconditionf("network %s has no plugin that takes the address that the pod asks for (capability %s)", n.List.Name, name)
+		default:
 			unmet = append(unmet, name)
 		}
 	}

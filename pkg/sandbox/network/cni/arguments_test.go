@@ -59,6 +59,15 @@ func TestCapabilities(t *testing.T) {
 	}
 }
 
+func TestAddressThatNobodyGives(t *testing.T) {
+	for key, text := range map[string]string{AddressesAnnotation: "10.0.0.2", MACAnnotation: "02:00:00:00:00:02"} {
+		_, _, err := capabilities(spec.NetworkRequest{Annotations: map[string]string{key: text}}, network(t, "dns"), nil, true)
+		if !errors.Is(err, errdefs.ErrFailedPrecondition) {
+			t.Errorf("%s: %v", key, err)
+		}
+	}
+}
+
 func TestBadAnnotations(t *testing.T) {
 	for key, texts := range map[string][]string{
 		IngressAnnotation:   {"", "ten", "10", "-10M", "2P", "1e30", "10MB"},

@@ -208,18 +208,17 @@ func TestPodCIDRs(t *testing.T) {
 	if got := runtimeConfig(t, w.read("stdin.ADD")); got != want {
 		t.Errorf("runtimeConfig is %s", got)
 	}
-	n = w.open(nil) // a kubelet does not tell again
+	w.open(nil) // a kubelet does not tell again
 	w.add()
 	if got := runtimeConfig(t, w.read("stdin.ADD")); got != want {
 		t.Errorf("runtimeConfig after a restart is %s", got)
 	}
 	w.write("cache/podcidrs.json", "nonsense")
-	n = w.open(nil)
+	w.open(nil)
 	w.add()
 	if got := runtimeConfig(t, w.read("stdin.ADD")); got != "null" {
 		t.Errorf("runtimeConfig after damage is %s", got)
 	}
-	_ = n
 }
 
 // TestTemplate: containerd's templates make a configuration, where none is there.

