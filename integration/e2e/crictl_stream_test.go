@@ -19,7 +19,7 @@ func (x *transcript) streams() {
 	if got := x.run("exec", "-s", x.ctr, "hostname"); got != "web" {
 		t.Errorf("exec -s: %q", got)
 	}
-	if o := x.try("", "exec", "-s", x.ctr, "/bin/sh", "-c", "echo oops >&2; exit 7"); o.Code != 7 || !strings.Contains(o.Stderr, "oops") {
+	if o := x.try("", "exec", "-s", x.ctr, "/bin/sh", "-c", "echo oops >&2; exit 7"); o.Code == 0 || !strings.Contains(o.Stderr, "exited with 7: oops") {
 		t.Errorf("exec -s of a program that fails: %+v", o)
 	}
 	for _, how := range transports {
@@ -49,9 +49,9 @@ func (x *transcript) attach(how string) {
 	if got := x.with("good day\n", "attach", "-r", how, "-i", id); got != "you said good day" {
 		t.Errorf("attach -i over %s: %q", how, got)
 	}
-	x.await("inspect of "+name, `"exitCode": 0`, "inspect", id)
+	x.await("inspect of "+name, `"state": "CONTAINER_EXITED"`, "inspect", id)
+	x.want(name, x.run("inspect", id), `"exitCode": 0`, `"reason": "Completed"`)
 	x.await("logs of "+name, "you said good day", "logs", id)
-	x.want(name, x.run("inspect", id), `"state": "CONTAINER_EXITED"`)
 
 	id = x.run("create", x.pod, x.write("ticks-"+how+".json", fmt.Sprintf(`{"metadata": {"name": "ticks-%s"}, "image": {"image": %q},
 		"log_path": "ticks-%s.log", "command": ["/bin/sh", "-c", "while :; do echo tick; sleep 0.2; done"]}`, how, x.d.Image, how)), x.podFile)

@@ -19,6 +19,8 @@ func TestCrictlTranscript(t *testing.T) {
 	x.image()
 	x.pods()
 	x.lifecycle()
+	x.streams()
+	x.forward()
 	x.figures()
 	x.refused()
 	x.removal()
@@ -176,7 +178,7 @@ func (x *transcript) complete() {
 		x.t.Fatalf("crictl --help lists %q", list)
 	}
 	local := []string{"completion", "config", "help"} // they talk to no runtime
-	local = append(local, "port-forward", "update")
+	local = append(local, "update")
 	for line := range strings.Lines(list) {
 		names, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
 		if all := strings.Split(names, ", "); !slices.ContainsFunc(all, func(n string) bool { return x.used[n] || slices.Contains(local, n) }) {
