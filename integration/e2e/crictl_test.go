@@ -22,6 +22,7 @@ func TestCrictlTranscript(t *testing.T) {
 	x.streams()
 	x.forward()
 	x.figures()
+	x.changes()
 	x.refused()
 	x.removal()
 	x.complete()
@@ -41,7 +42,7 @@ func (x *transcript) image() {
 	id := column(x.t, x.run("images"), 1, 2)
 	x.want("images", x.run("images"), "/busybox", id)
 	x.want("images -v", x.run("images", "-v"), "RepoTags: "+x.d.Image)
-	x.want("inspecti", x.run("inspecti", id), x.d.Image)
+	x.want("inspecti", x.run("inspecti", id), x.d.Image, `"imageSpec"`)
 	if got := x.run("images", "-q", x.d.Image); got == "" {
 		x.t.Error("images with a filter finds nothing")
 	}
@@ -178,7 +179,6 @@ func (x *transcript) complete() {
 		x.t.Fatalf("crictl --help lists %q", list)
 	}
 	local := []string{"completion", "config", "help"} // they talk to no runtime
-	local = append(local, "update")
 	for line := range strings.Lines(list) {
 		names, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
 		if all := strings.Split(names, ", "); !slices.ContainsFunc(all, func(n string) bool { return x.used[n] || slices.Contains(local, n) }) {
