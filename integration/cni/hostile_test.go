@@ -219,3 +219,36 @@ func TestKilledAtEachStep(t *testing.T) {
 	}
 	n.nothingLeft()
 }
+
+// TestPluginThatMisbehaves in ADD: the pod is refused with the plugin's fault in words, and nothing of it is left; the pod
+// beside it is served all the while.
+func TestPluginThatMisbehaves(t *testing.T) {
+	n := startActor(t, options{})
+	good, ctr := n.pod("good", daemontest.Sleep, nil)
+	for what, c := range map[string]struct{ taken, says string }{
+		"floods":            {"cat /dev/zero", "it wrote more than it may"},
+		"answers nonsense":  {"echo nonsense; exit 0", "invalid character"},
+		"names no address":  {`echo '{"cniVersion":"1.0.0"}'; exit 0`, "no address for eth0"},
+		"gives a neighbour": {"n=2", "which sandbox " + good + " has"},
+		"fails":             {`echo '{"code":100,"msg":"no luck"}'; exit 1`, "no luck"},
+	} {
+		n.act("taken.ADD", c.taken)
+		_, err := n.Conn().Runtime.RunPodSandbox(daemontest.Ctx(t), &v1.RunPodSandboxRequest{Config: n.PodConfig("bad")})
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("a plugin that %s: %v", what, err)
+		}
+		n.taken(1)
+		r, err := n.Conn().Runtime.ListPodSandbox(daemontest.Ctx(t), &v1.ListPodSandboxRequest{})
+		if err != nil || len(r.Items) != 1 {
+			t.Errorf("a plugin that %s: %d pods, %v", what, len(r.GetItems()), err)
+		}
+		if got := n.Exec(ctr, "hostname"); got != "good" {
+			t.Errorf("beside a plugin that %s: %q", what, got)
+		}
+	}
+	n.act("taken.ADD", "")
+	n.pod("bad", daemontest.Sleep, nil)
+	n.RemoveAll()
+	n.taken(0)
+	n.nothingLeft()
+}
