@@ -76,8 +76,10 @@ func (b *Bundle) check() error {
 		return fmt.Errorf("%s has cgroup %q, %s has %q", spec.ConfigFile, c.Linux.CgroupsPath, spec.LaunchFile, l.CgroupPath)
 	case c.Process.Terminal != l.TTY:
 		return fmt.Errorf("%s and %s disagree on a terminal", spec.ConfigFile, spec.LaunchFile)
-	case (c.Hooks != nil) != l.Hooks:
-		return fmt.Errorf("%s and %s disagree on hooks, which run on the host", spec.ConfigFile, spec.LaunchFile)
+	case c.Hooks != nil && !l.Hooks:
+		return fmt.Errorf("%s has hooks, which would run on the host, and %s knows of none", spec.ConfigFile, spec.LaunchFile)
+	case c.Hooks == nil && l.Hooks:
+		return fmt.Errorf("%s lacks the hooks that %s knows of", spec.ConfigFile, spec.LaunchFile)
 	case l.Hooks && len(c.Hooks.Poststart)+len(c.Hooks.Poststop) > 0:
 		return fmt.Errorf("%s has hooks for behind the start, which nobody would run", spec.ConfigFile)
 	case len(c.Process.Args) == 0 || c.Process.Args[0] == "":
