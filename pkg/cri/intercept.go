@@ -52,9 +52,12 @@ func (s *Server) panicked(method string, p any, hide redactor) error {
 	return status.Errorf(codes.Internal, "%s ended in a bug of runtimed; its log has the details", path.Base(method))
 }
 
-// record logs one call.
+// record logs and counts one call.
 func (s *Server) record(ctx context.Context, method string, begin time.Time, err error, ids []any) {
 	name := path.Base(method)
+	if s.answered != nil {
+		s.answered(name, status.Code(err).String(), time.Since(begin))
+	}
 	level, text := level(name, status.Code(err)), "served"
 	args := append([]any{"rpc", name}, ids...)
 	args = append(args, "code", status.Code(err).String(), "duration", time.Since(begin))

@@ -36,14 +36,20 @@ type Options struct {
 	Info map[string]string
 	// Streaming serves sessions. Nil refuses Exec, Attach and PortForward.
 	Streaming Streaming
+	// Answered is told of each call that was answered: the RPC's name, the name of the code, and how long it took. Nil
+	// tells nobody.
+	Answered func(rpc, code string, took time.Duration)
+	// GRPC are options beside the door's own, such as a tracer's.
+	GRPC []grpc.ServerOption
 }
 
 // Server serves the CRI.
 type Server struct {
 	grpc *grpc.Server
 	// leave ends the streams that never end by themselves.
-	leave context.CancelCauseFunc
-	log   *slog.Logger
+	leave    context.CancelCauseFunc
+	log      *slog.Logger
+	answered func(rpc, code string, took time.Duration)
 }
 
 // New makes a server with both services of the CRI registered. RPCs that this release does not serve answer
@@ -53,15 +59,15 @@ func New(o Options) *Server {
 		o.Streaming = noStreaming{}
 	}
 	leaving, leave := context.WithCancelCause(context.Background())
-	s := &Server{log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), leave: leave}
-	s.grpc = grpc.NewServer(
+	s := &Server{log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), leave: leave, answered: o.Answered}
+	s.grpc = grpc.NewServer(append([]grpc.ServerOption{
 		grpc.MaxRecvMsgSize(MaxMessage), grpc.MaxSendMsgSize(MaxMessage),
 		grpc.ChainUnaryInterceptor(s.unary), grpc.ChainStreamInterceptor(s.stream),
 		grpc.WaitForHandlers(true), grpc.ForceServerCodecV2(newCodec()),
-		grpc.ConnectionTimeout(10*time.Second),
+		grpc.ConnectionTimeout(10 * time.Second),
 		// Local clients may ping as they like: a kubelet whose calls are long does.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-	)
+	}, o.GRPC...)...)
 	s.RegisterService(&v1.RuntimeService_ServiceDesc, &runtimeService{
 		runtime: o.Runtime, version: o.Version, runtimeSpec: o.RuntimeSpec, leaving: leaving, info: o.Info,
 		streaming:      o.Streaming,

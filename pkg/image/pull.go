@@ -45,7 +45,7 @@ func (s *Store) Pull(ctx context.Context, r spec.PullRequest) (string, error) {
 	if ctx.Err() != nil {
 		return "", fmt.Errorf("image %q: pull ended: %w", ref, registry.Ended(ctx))
 	}
-	f, err := s.join(ref, r)
+	f, err := s.join(ctx, ref, r)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +60,7 @@ func (s *Store) Pull(ctx context.Context, r spec.PullRequest) (string, error) {
 }
 
 // join returns the flight of an equal pull, or starts one.
-func (s *Store) join(ref registry.Reference, r spec.PullRequest) (*flight, error) {
+func (s *Store) join(caller context.Context, ref registry.Reference, r spec.PullRequest) (*flight, error) {
 	key := flightKey(ref, r)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,9 @@ func (s *Store) join(ref registry.Reference, r spec.PullRequest) (*flight, error
 		f.waiting++
 		return f, nil
 	}
-	ctx, cancel := context.WithCancelCause(s.life)
+	// It ends with the store, not with the caller whose trace it carries.
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
+	alive := context.AfterFunc(s.life, func() { cancel(context.Cause(s.life)) })
 	f := &flight{waiting: 1, cancel: cancel, done: make(chan struct{})}
 	s.flights[key] = f
 	s.work.Add(1)
@@ -80,6 +82,7 @@ func (s *Store) join(ref registry.Reference, r spec.PullRequest) (*flight, error
 		defer s.work.Done()
 		defer s.pulling.Add(-1)
 		id, err := s.pull(ctx, ref, r.Auth)
+		alive()
 		cancel(nil)
 		s.mu.Lock()
 		// A cancelled flight may have a successor by now.

@@ -50,8 +50,10 @@ type Options struct {
 	Features spec.Features
 
 	Observe step.Observer
-	Log     *slog.Logger
-	Now     Clock
+	// Ended is told of each container's end, once. It must not wait. Nil tells nobody.
+	Ended func(spec.Exit)
+	Log   *slog.Logger
+	Now   Clock
 }
 
 // Runtime runs pods. Make one with New, call Recover once, then any method from any goroutine. Close stops its

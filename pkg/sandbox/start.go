@@ -184,6 +184,9 @@ func (r *Runtime) end(c *container, e spec.Exit) {
 	}
 	r.publish(c.pod, c.spec.ID, spec.EventStopped) // before who waits for the end is told
 	close(c.done)
+	if r.Ended != nil {
+		r.Ended(e)
+	}
 	r.Log.Info("container ended", "container", c.spec.ID, "code", e.Code, "reason", e.Why(), "log_bytes_lost", e.LogLost)
 }
 

@@ -40,6 +40,8 @@ type Config struct {
 	Trust     Trust               `toml:"trust"`
 	Streaming Streaming           `toml:"streaming"`
 	Log       Log                 `toml:"log"`
+	Metrics   Metrics             `toml:"metrics"`
+	Tracing   Tracing             `toml:"tracing"`
 	Registry  map[string]Registry `toml:"registry"`
 
 	// File is where the configuration came from, "" for the defaults alone. Lines holds the line of each key that it
@@ -171,6 +173,8 @@ func Default() Config {
 		},
 		Streaming: Streaming{Address: "127.0.0.1", IdleTimeout: 4 * 3600},
 		Log:       Log{Level: "info", Format: "text"},
+		Metrics:   Metrics{Listen: MetricsSocket},
+		Tracing:   Tracing{PerMillion: 1e6},
 	}
 }
 

@@ -161,7 +161,7 @@ var bad = map[string]struct{ text, want string }{
 	"unknown top":           {"version = 1\n\nrot = \"/a\"\n", "f.toml:3: rot: there is no such key; is root meant?"},
 	"unknown in table":      {"version = 1\n[network]\nbrigde = \"b\"\n", "f.toml:3: network.brigde: there is no such key; is network.bridge meant?"},
 	"wrong table":           {"version = 1\nbridge = \"b\"\n", "f.toml:2: bridge: there is no such key; is network.bridge meant?"},
-	"unknown table":         {"version = 1\n[metrics]\nlisten = \"x\"\n", "f.toml:2: metrics: there is no such key; `runtimed config show` lists all"},
+	"unknown table":         {"version = 1\n[nonsense]\nx = \"x\"\n", "f.toml:2: nonsense: there is no such key; `runtimed config show` lists all"},
 	"unknown of registry":   {"version = 1\n[registry.\"docker.io\"]\nmirror = []\n", `f.toml:3: registry."docker.io".mirror: there is no such key; is registry.*.mirrors meant?`},
 	"inline table":          {"version = 1\nlog = {level = \"info\", fromat = \"text\"}\n", "f.toml:2: log.fromat: there is no such key; is log.format meant?"},
 	"dotted key":            {"version = 1\nlog.lvel = \"info\"\n", "f.toml:2: log.lvel: there is no such key; is log.level meant?"},

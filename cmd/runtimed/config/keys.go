@@ -95,6 +95,16 @@ var Sections = []Section{
 		{"log.level", "\"debug\", \"info\", \"warn\" or \"error\". At debug, questions such as List and Status have their lines too."},
 		{"log.format", "\"text\" or \"json\"."},
 	}},
+	{Name: "metrics", Comment: "What the daemon counts of itself, for Prometheus, at /metrics.", Keys: []Key{
+		{"metrics.listen", "Where: \"socket\" is the unix socket <run>/metrics.sock, an absolute path is another one, both for the users of " +
+			"socket.allowed_uids; \"127.0.0.1:PORT\" or \"[::1]:PORT\" is for everybody on this node; \"off\" is nowhere."},
+	}},
+	{Name: "tracing", Comment: "Traces of calls and their steps, for OpenTelemetry.", Keys: []Key{
+		{"tracing.endpoint", "Collector that takes OTLP over gRPC, HOST:PORT. Empty: no traces."},
+		{"tracing.plaintext", "Whether it is spoken to without TLS. Spans hold ids of pods and containers."},
+		{"tracing.ca", "PEM file of the authorities that the collector's certificate must come from. Absolute; empty is the system's."},
+		{"tracing.per_million", "How many of a million traces that no caller began are sent, 0 to 1000000. A caller's own decision counts for its calls."},
+	}},
 	{Name: `registry."…"`, Comment: "One table for each registry that is special, by host and port as in a reference:\n[registry.\"docker.io\"], [registry.\"registry.example:5000\"]. All others are spoken to with TLS, directly.", Keys: []Key{
 		{"registry.*.mirrors", "Hosts that are asked first, in order, for the same repositories. They never get a pod's credentials. What is special about a mirror goes " +
 			"into a table of its own."},

@@ -51,6 +51,7 @@ func (c Config) validate() []Problem {
 	}
 	v.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	v.oneOf("log.format", c.Log.Format, "text", "json")
+	v.telemetry(c)
 	return v
 }
 

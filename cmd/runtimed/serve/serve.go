@@ -34,6 +34,10 @@ type Options struct {
 	Ready func()
 	// Grace is how long calls in flight may take when the daemon is to leave. Default 10 s.
 	Grace time.Duration
+
+	// ended is told of each container's end; hook adds to the door's options.
+	ended func(spec.Exit)
+	hook  func(*cri.Options)
 }
 
 // rooms are what is served, and how it is left.
@@ -74,6 +78,11 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 	if c.Trust.Mode == "off" {
 		o.Log.Warn("trust.mode is off: every image is taken unverified")
 	}
+	t, err := newTelemetry(ctx, c, &o)
+	if err != nil {
+		return err
+	}
+	defer t.close()
 	r, err := build(ctx, c, o)
 	if err != nil && ctx.Err() != nil {
 		o.Log.Info("told to stop before the start was done", "error", err)
@@ -83,6 +92,12 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 		return err
 	}
 	defer r.close()
+	end, err := t.serve(ctx, c, o, r)
+	if err != nil {
+		return err
+	}
+	defer end()
+	o.hook = t.hook
 	return listenAndServe(ctx, c, o, r)
 }
 
@@ -107,6 +122,7 @@ func listenAndServe(ctx context.Context, c config.Config, o Options, r rooms) er
 		options.Streaming = streaming
 		service.WithStreams(sessions{r.runtime, r.streams})
 	}
+	o.hook(&options)
 	server := cri.New(options)
 	service.Register(server)
 	socket := c.Layout().Socket()

@@ -148,7 +148,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 	readings := stats.New(stats.Options{Groups: groups, Device: stats.Device(layout.Root), Log: o.Log})
 	leave.later(func() error { readings.Close(); return nil })
 	return sandbox.New(sandbox.Options{
-		Stats:  readings,
+		Stats: readings, Ended: o.ended,
 		Layout: layout, CgroupRoot: c.Cgroup.Root, CgroupV2: hierarchies.Mode == cgroup.Unified,
 		CgroupSystemd: driver == cgroup.Systemd, NodeHostname: hostname,
 		Namespaces: pins, Network: wires, Cgroups: groups, Limits: groups, Files: files.New(layout).Observed(o.Observe), Shims: shims, Sessions: shims,

@@ -27,6 +27,7 @@ const (
 	Done    Phase = "done"   // after a Do that succeeded
 	Undoing Phase = "undo"   // before an Undo
 	Undone  Phase = "undone" // after an Undo that succeeded
+	Failed  Phase = "failed" // after a Do or an Undo that failed
 )
 
 // Event tells an Observer where a flow is.
@@ -35,6 +36,8 @@ type Event struct {
 	Step  string
 	Phase Phase
 	ID    string // of the object
+	// Ctx is the step's, for what travels in it, such as a trace.
+	Ctx context.Context `json:"-"`
 }
 
 // Observer sees every event, synchronously. Tests use it to fail or to kill the process at a point; a nil Observer
@@ -65,15 +68,15 @@ func (f Flow) Run(ctx context.Context) error {
 		if err := context.Cause(ctx); err != nil {
 			return &Error{Step: s.Name, Err: err}
 		}
-		if err := f.tell(s.Name, Doing); err != nil {
+		err := f.tell(ctx, s.Name, Doing)
+		if err == nil && s.Do != nil {
+			err = s.Do(ctx)
+		}
+		if err != nil {
+			f.tell(ctx, s.Name, Failed)
 			return &Error{Step: s.Name, Err: err}
 		}
-		if s.Do != nil {
-			if err := s.Do(ctx); err != nil {
-				return &Error{Step: s.Name, Err: err}
-			}
-		}
-		f.tell(s.Name, Done)
+		f.tell(ctx, s.Name, Done)
 	}
 	return nil
 }
@@ -85,23 +88,24 @@ func (f Flow) Teardown(ctx context.Context) error {
 		if s.Undo == nil {
 			continue
 		}
-		err := f.tell(s.Name, Undoing)
+		err := f.tell(ctx, s.Name, Undoing)
 		if err == nil {
 			err = s.Undo(ctx)
 		}
 		if err != nil {
+			f.tell(ctx, s.Name, Failed)
 			return &Error{Step: "undo " + s.Name, Err: err}
 		}
-		f.tell(s.Name, Undone)
+		f.tell(ctx, s.Name, Undone)
 	}
 	return nil
 }
 
-func (f Flow) tell(name string, p Phase) error {
+func (f Flow) tell(ctx context.Context, name string, p Phase) error {
 	if f.Observe == nil {
 		return nil
 	}
-	if err := f.Observe(Event{Flow: f.Name, Step: name, Phase: p, ID: f.ID}); err != nil {
+	if err := f.Observe(Event{Flow: f.Name, Step: name, Phase: p, ID: f.ID, Ctx: ctx}); err != nil {
 		return fmt.Errorf("%s %s: %w", p, name, err)
 	}
 	return nil

@@ -97,7 +97,7 @@ func TestObserverSeesAndFails(t *testing.T) {
 	if err := f.Run(t.Context()); !errors.Is(err, errPlanted) || len(*calls) != 0 {
 		t.Errorf("an observer's error takes the place of the step: %v, %v", *calls, err)
 	}
-	if want := []string{"f 1 a do"}; !slices.Equal(seen, want) {
+	if want := []string{"f 1 a do", "f 1 a failed"}; !slices.Equal(seen, want) {
 		t.Errorf("seen %q", seen)
 	}
 	seen = nil
