@@ -111,6 +111,10 @@ fuzz: ## every fuzz target for FUZZTIME (60s), one after the other
 bench-quick: setup build $(CACHE)/bin/runc ## ours beside runc, conmon and tar, paired in one run (root)
 	@bash integration/bench/bench.sh
 
+.PHONY: bench-node
+bench-node: setup build ## memory, idle CPU and statistics of a node with 50 pods; five minutes of rest (root)
+	@ONLY=node bash integration/bench/bench.sh
+
 .PHONY: demo
 demo: setup build $(CACHE)/bin/crictl ## a pod from a registry to its removal, in directories and a network of its own (root)
 	@bash integration/demo/demo.sh
