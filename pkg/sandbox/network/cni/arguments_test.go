@@ -127,8 +127,10 @@ func FuzzQuantity(f *testing.F) {
 var answers = map[string]string{
 	`{"cniVersion":"1.1.0","interfaces":[{"name":"cni0"},{"name":"eth0","sandbox":"/n"}],"ips":[{"interface":1,"address":"10.0.0.2/24","gateway":"10.0.0.1"},{"interface":1,"address":"fd00::2/64"}]}`: "[{10.0.0.2 24 10.0.0.1} {fd00::2 64 }]",
 	`{"cniVersion":"1.0.0","interfaces":[{"name":"net1","sandbox":"/n"},{"name":"eth0","sandbox":"/n"}],"ips":[{"interface":0,"address":"10.0.0.3/24"},{"interface":1,"address":"10.0.0.2/24"}]}`:      "[{10.0.0.2 24 }]",
-	`{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.0.2/32"}]}`:      "[{10.0.0.2 32 }]",
-	`{"cniVersion":"0.2.0","ip4":{"ip":"10.0.0.2/24"},"ip6":{"ip":"fd00::2/64"}}`: "[{10.0.0.2 24 } {fd00::2 64 }]",
+	`{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"}],"ips":[{"interface":0,"address":"10.0.0.2/24"}]}`:                                                                                            "[{10.0.0.2 24 }]",
+	`{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"},{"name":"eth0","sandbox":"/n"}],"ips":[{"interface":0,"address":"10.0.0.3/24"},{"interface":1,"address":"10.0.0.2/24"}]}`:                     "[{10.0.0.2 24 }]",
+	`{"cniVersion":"0.4.0","ips":[{"version":"4","address":"10.0.0.2/32"}]}`:                                                                                                                           "[{10.0.0.2 32 }]",
+	`{"cniVersion":"0.2.0","ip4":{"ip":"10.0.0.2/24"},"ip6":{"ip":"fd00::2/64"}}`:                                                                                                                      "[{10.0.0.2 24 } {fd00::2 64 }]",
 	`{"cniVersion":"1.0.0"}`:                                                                                           "error",
 	`{"cniVersion":"1.0.0","ips":[null]}`:                                                                              "error",
 	`{"cniVersion":"1.0.0","ips":[{}]}`:                                                                                "error",

@@ -20,22 +20,20 @@ var hostile = map[string]struct {
 	behave, added, answer string
 	says                  string
 }{
-	"hangs":                   {behave: `[ $CNI_COMMAND = ADD ] && sleep 1000`, says: "its time was over"},
-	"hangs with the address":  {added: `sleep 1000`, says: "its time was over"},
-	"hangs in another group":  {added: `setsid sleep 1000 & exec sleep 1000`, says: "its time was over"},
-	"hangs deaf":              {added: `trap '' TERM INT HUP; sleep 1000`, says: "its time was over"},
-	"floods":                  {added: `cat /dev/zero`, says: "it wrote more than it may"},
-	"floods the other stream": {added: `cat /dev/zero >&2`, says: "it wrote more than it may"},
-	"fails":                   {added: `echo '{"cniVersion":"1.0.0","code":100,"msg":"no luck","details":"today"}'; exit 1`, says: `no luck: today`},
-	"fails with other words":  {added: `echo oops >&2; exit 3`, says: `ended with "exit status 3" and said "oops"`},
-	"fails with many words":   {added: `head -c 100000 /dev/zero | tr '\0' x >&2; exit 3`, says: `xxx…"`},
-	"kills itself":            {added: `kill -9 $$`, says: `signal: killed`},
-	"answers nonsense":        {answer: `echo nonsense`, says: "invalid character"},
-	"answers nothing":         {answer: `true`, says: "unexpected end of JSON"},
-	"answers another version": {answer: `echo '{"cniVersion":"9.9.9"}'`, says: `9.9.9`},
-	"names no address":        {answer: `echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"x"}]}'`, says: "no address for eth0"},
-	"names an address of the node": {answer: `echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0"}],"ips":[{"interface":0,"address":"10.9.0.2/24"}]}'`,
-		says: "no address for eth0"},
+	"hangs":                     {behave: `[ $CNI_COMMAND = ADD ] && sleep 1000`, says: "its time was over"},
+	"hangs with the address":    {added: `sleep 1000`, says: "its time was over"},
+	"hangs in another group":    {added: `setsid sleep 1000 & exec sleep 1000`, says: "its time was over"},
+	"hangs deaf":                {added: `trap '' TERM INT HUP; sleep 1000`, says: "its time was over"},
+	"floods":                    {added: `cat /dev/zero`, says: "it wrote more than it may"},
+	"floods the other stream":   {added: `cat /dev/zero >&2`, says: "it wrote more than it may"},
+	"fails":                     {added: `echo '{"cniVersion":"1.0.0","code":100,"msg":"no luck","details":"today"}'; exit 1`, says: `no luck: today`},
+	"fails with other words":    {added: `echo oops >&2; exit 3`, says: `ended with "exit status 3" and said "oops"`},
+	"fails with many words":     {added: `head -c 100000 /dev/zero | tr '\0' x >&2; exit 3`, says: `xxx…"`},
+	"kills itself":              {added: `kill -9 $$`, says: `signal: killed`},
+	"answers nonsense":          {answer: `echo nonsense`, says: "invalid character"},
+	"answers nothing":           {answer: `true`, says: "unexpected end of JSON"},
+	"answers another version":   {answer: `echo '{"cniVersion":"9.9.9"}'`, says: `9.9.9`},
+	"names no address":          {answer: `echo '{"cniVersion":"1.0.0","interfaces":[{"name":"eth0","sandbox":"x"}]}'`, says: "no address for eth0"},
 	"names nothing's interface": {answer: `echo '{"cniVersion":"1.0.0","ips":[{"interface":7,"address":"10.9.0.2/24"}]}'`, says: "is on interface 7, of 0"},
 	"names no real address":     {answer: `echo '{"cniVersion":"1.0.0","ips":[{"address":"0.0.0.0/0"}]}'`, says: "which no link can have"},
 	"names loopback":            {answer: `echo '{"cniVersion":"1.0.0","ips":[{"address":"127.0.0.1/8"}]}'`, says: "which no link can have"},
@@ -136,6 +134,25 @@ func TestDELThatFailsTenTimes(t *testing.T) {
 		t.Error(err)
 	}
 	w.clean("at the end")
+}
+
+// TestGivenUp: an operator removes the file of a DEL that will never succeed.
+func TestGivenUp(t *testing.T) {
+	w := newWorld(t)
+	n := w.open(nil)
+	r, result := w.add()
+	w.write("deleting", "exit 1")
+	if err := n.Remove(t.Context(), r.SandboxID, &result); err == nil {
+		t.Fatal("the DEL succeeded")
+	}
+	w.remove("cache/leaving/" + r.SandboxID + ".json")
+	if err := n.Remove(t.Context(), r.SandboxID, &result); err != nil {
+		t.Error(err)
+	}
+	if got := w.cacheFiles(); len(got) > 0 {
+		t.Errorf("%v is in the cache", got)
+	}
+	w.eventually("nobody tries any more", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return len(n.retiring) == 0 })
 }
 
 // TestDELThatHangs ends with its time, and does not hold up another pod's.

@@ -44,10 +44,10 @@ func (n *Network) disconnect(ctx context.Context, id string) error {
 	if err := n.journal.leave(id); err != nil {
 		return err
 	}
-	if !n.journal.has(leavingDir, id) {
-		return nil
-	}
 	n.disclaim(id)
+	if !n.journal.has(leavingDir, id) {
+		return n.journal.left(id) // somebody gave it up: only the plugins' result may be there
+	}
 	ctx, cancel := context.WithTimeout(ctx, n.cfg.DelTimeout)
 	defer cancel()
 	if err := n.gate.Acquire(ctx, 1); err != nil {

@@ -3,6 +3,7 @@ package cni
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
@@ -60,7 +61,13 @@ func isPods(r *types100.Result, ip *types100.IPConfig, ifname string) (bool, err
 	if i < 0 || i >= len(r.Interfaces) || r.Interfaces[i] == nil {
 		return false, fmt.Errorf("is on interface %d, of %d", i, len(r.Interfaces))
 	}
-	return r.Interfaces[i].Name == ifname && r.Interfaces[i].Sandbox != "", nil
+	return r.Interfaces[i].Name == ifname && (r.Interfaces[i].Sandbox != "" || !inSandbox(r, ifname)), nil
+}
+
+// inSandbox tells whether the answer has the interface in a sandbox: then one of that name without is the node's. Some
+// plugins leave the sandbox out.
+func inSandbox(r *types100.Result, ifname string) bool {
+	return slices.ContainsFunc(r.Interfaces, func(i *types100.Interface) bool { return i != nil && i.Name == ifname && i.Sandbox != "" })
 }
 
 func address(ip *types100.IPConfig) (spec.Address, error) {
