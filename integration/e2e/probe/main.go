@@ -4,6 +4,7 @@
 //	probe ping                  one ICMP echo to 127.0.0.1 through an unprivileged socket
 //	probe echo PORT             serves TCP and UDP on PORT, v4 and v6: answers each line or packet with "echo " before it
 //	probe ask tcp|udp HOST:PORT TEXT   sends TEXT and prints the answer
+//	probe count ADDRESS WORD    serves TCP: reads each connection to its end and answers with WORD and how many bytes came
 //	probe lines COUNT SIZE      numbered lines of SIZE bytes, newline included, as fast as they are taken
 //	probe until FILE SIZE       the same until FILE is there; then the count goes to FILE
 package main
@@ -11,6 +12,7 @@ package main
 import (
 	"bufio"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strconv"
@@ -37,12 +39,33 @@ func run(args []string) error {
 		return echo(args[1])
 	case len(args) == 4 && args[0] == "ask":
 		return ask(args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "count":
+		return count(args[1], args[2])
 	case len(args) == 3 && args[0] == "lines":
 		return lines(args[1], args[2])
 	case len(args) == 3 && args[0] == "until":
 		return until(args[1], args[2])
 	}
 	return fmt.Errorf("%q is nothing that it can do", args)
+}
+
+func count(address, word string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	fmt.Println("listening")
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		go func() {
+			defer c.Close()
+			n, _ := io.Copy(io.Discard, c)
+			fmt.Fprintf(c, "%s %d", word, n)
+		}()
+	}
 }
 
 func ping() error {
