@@ -62,6 +62,9 @@ func ContainerConfig(r spec.ContainerRequest) *v1.ContainerConfig {
 	for _, kv := range r.Env {
 		out.Envs = append(out.Envs, &v1.KeyValue{Key: kv.Key, Value: []byte(kv.Value)})
 	}
+	for _, name := range r.CDIDevices {
+		out.CDIDevices = append(out.CDIDevices, &v1.CDIDevice{Name: name})
+	}
 	for _, d := range r.Devices {
 		out.Devices = append(out.Devices, &v1.Device{ContainerPath: d.ContainerPath, HostPath: d.HostPath, Permissions: d.Permissions})
 	}

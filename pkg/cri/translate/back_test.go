@@ -31,10 +31,10 @@ func TestRequestsComeBack(t *testing.T) {
 		},
 	} {
 		n := 0
-		eachField(translators[name].good(), func(path, full string, set func(proto.Message)) {
+		eachField(translators[name].good(), func(path, full string, set func(proto.Message, bool)) {
 			m := translators[name].good()
-			needs(full, m)
-			set(m)
+			needs(path, m)
+			set(m, true)
 			was, is, err := again(m)
 			if err != nil {
 				t.Errorf("%s: what came back is refused: %v", path, err)

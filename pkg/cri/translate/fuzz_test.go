@@ -26,9 +26,9 @@ func seeds(f *testing.F, good func() proto.Message) {
 		f.Add(b)
 	}
 	add(good())
-	eachField(good(), func(_, _ string, set func(proto.Message)) {
+	eachField(good(), func(_, _ string, set func(proto.Message, bool)) {
 		m := good()
-		set(m)
+		set(m, true)
 		add(m)
 	})
 	f.Add([]byte{})
