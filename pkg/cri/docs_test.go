@@ -1,4 +1,4 @@
-package cri
+package cri_test
 
 import (
 	"flag"
@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/runtimed/runtimed/pkg/cri"
 	"github.com/runtimed/runtimed/pkg/cri/translate"
 )
 
@@ -21,7 +22,7 @@ const docs = "../../docs/cri.md"
 
 // TestDocsAreTheTables: docs/cri.md is what the code says of itself.
 func TestDocsAreTheTables(t *testing.T) {
-	want := criDocs()
+	want := criDocs(t)
 	if *update {
 		if err := os.WriteFile(docs, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
@@ -36,7 +37,8 @@ func TestDocsAreTheTables(t *testing.T) {
 	}
 }
 
-func criDocs() string {
+func criDocs(t *testing.T) string {
+	t.Helper()
 	b := &strings.Builder{}
 	b.WriteString(`# What of the CRI is served, and how
 
@@ -78,7 +80,7 @@ runtimed serves ` + "`runtime.v1`" + ` of k8s.io/cri-api v0.37 on ` + "`<run>/ru
 		for j := range file.Services().Get(i).Methods().Len() {
 			name := string(file.Services().Get(i).Methods().Get(j).Name())
 			said := "served"
-			if why, off := notServed[name]; off {
+			if why, off := cri.NotServed[name]; off {
 				said = "not served: " + why
 			}
 			fmt.Fprintf(b, "| %s | %s |\n", name, said)
@@ -90,6 +92,10 @@ runtimed serves ` + "`runtime.v1`" + ` of k8s.io/cri-api v0.37 on ` + "`<run>/ru
 			fmt.Fprintf(b, "| `%s` | %s |\n", k, m[k])
 		}
 	}
+	b.WriteString("\n## What is answered where something is wrong\n\nMade by asking the server; \"–\" is a case that the RPC does not have. " +
+		"A call whose caller leaves is given up where that is safe; a way down that has begun is finished.\n\n" + errorMatrix(t))
+	b.WriteString("\n## Every field of every request\n\nA test sets each alone, and fails on one that changes nothing and is not in a table. A value that cannot be is refused by " +
+		"the path of its field.\n\n" + fieldTable())
 	table("Fields that are not heeded", "Every field that is in neither of these tables acts, or is refused by its name.", translate.Ignored)
 	table("Fields that are recorded and returned, and act on nothing", "A sandbox runs no program of an image.", translate.RecordedOnly)
 	return b.String()

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -80,6 +82,9 @@ func (r *Runtime) RunSandbox(ctx context.Context, req spec.SandboxRequest) (stri
 	defer r.mu.Unlock()
 	for id, v := range r.sandboxes {
 		if v.Spec.Request.Metadata.Key() == req.Metadata.Key() {
+			if v.State != spec.SandboxReady {
+				return "", spec.Errorf(errdefs.ErrAlreadyExists, "sandbox %s is there already and stopped", id)
+			}
 			return id, nil
 		}
 	}
