@@ -45,11 +45,11 @@ type supervisor struct {
 	parts   [2]syscall.Iovec
 	kind    [1]byte
 
-	oomBefore uint64
-	ended     bool
-	status    syscall.WaitStatus
-	endedAt   int64 // ns
-	deadline  int64 // ns of the monotonic clock, when ended
+	oom      oomWatch
+	ended    bool
+	status   syscall.WaitStatus
+	endedAt  int64 // ns
+	deadline int64 // ns of the monotonic clock, when ended
 }
 
 // Run supervises the container that a describes until its end, and returns the process's exit code: 0 when the exit
@@ -228,6 +228,7 @@ func (s *supervisor) reap() {
 // hold the pipes.
 func (s *supervisor) initEnded(ws syscall.WaitStatus) {
 	s.ended, s.status, s.endedAt = true, ws, now()
+	s.oom.look()
 	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_DEL, s.pidfd, nil)
 	killGroup(s.args.KillFiles, s.args.ProcsFiles)
 	s.deadline = clock(clockMonotonic) + drainFor*1e6
@@ -242,9 +243,10 @@ func (s *supervisor) end() {
 		s.encoder.Flush(s.sources[i].stream, now())
 	}
 	s.log.Mark(now())
-	after, _ := oomKills(s.args.OOMFile)
+	s.oom.look()
+	code := exitCode(s.status)
 	writeExit(s.exit, s.args.Dir, outcome{
-		at: s.endedAt, code: exitCode(s.status), oomKilled: after > s.oomBefore, lost: s.log.Lost(),
+		at: s.endedAt, code: code, oomKilled: s.oom.killed(code), lost: s.log.Lost(),
 	})
 	s.farewell()
 	syscall.Unlink(s.args.Socket)

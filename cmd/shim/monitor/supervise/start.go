@@ -98,7 +98,7 @@ func (s *supervisor) inherit() error {
 	case !ours:
 		return errors.New("process " + strconv.Itoa(a.InitPID) + " is not a child of the monitor")
 	}
-	s.oomBefore, _ = oomKills(a.OOMFile) // none: the group is new
+	s.oom = watchOOM(a.OOMFile)
 	return nil
 }
 
