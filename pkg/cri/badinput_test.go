@@ -246,9 +246,6 @@ var badContainers = []badContainer{
 		ctrSecurity(c).Apparmor = &v1.SecurityProfile{ProfileType: v1.SecurityProfile_Localhost, LocalhostRef: "a\nb"}
 	}, invalid, "apparmor (localhost)"},
 	{"AppArmor name with ..", func(c *v1.ContainerConfig) { ctrSecurity(c).ApparmorProfile = "localhost/../x" }, invalid, "apparmor (localhost)"},
-	{"AppArmor disagrees with itself", func(c *v1.ContainerConfig) {
-		ctrSecurity(c).Apparmor, ctrSecurity(c).ApparmorProfile = &v1.SecurityProfile{}, "localhost/x"
-	}, invalid, "apparmor_profile"},
 	{"SELinux type with a colon", func(c *v1.ContainerConfig) { ctrSecurity(c).SelinuxOptions = &v1.SELinuxOption{Type: "a:b"} }, invalid, "selinux_options.type"},
 	{"negative memory", func(c *v1.ContainerConfig) { c.Linux.Resources.MemoryLimitInBytes = -1 }, invalid, "memory_limit_in_bytes"},
 	{"swap below memory", func(c *v1.ContainerConfig) { c.Linux.Resources.MemorySwapLimitInBytes = 1 }, invalid, "memory_swap_limit_in_bytes"},

@@ -145,10 +145,12 @@ func (c *check) seccomp(field string, p *v1.SecurityProfile, old string) *spec.S
 	return now
 }
 
-// apparmor is as seccomp; the reference is a profile's name.
+// apparmor is as seccomp, but that the newer field is preferred where the two disagree; the reference is a profile's name.
 func (c *check) apparmor(field string, p *v1.SecurityProfile, old string) *spec.SecurityProfile {
 	now := c.profile(field+".apparmor", p)
-	now = c.agree(field+".apparmor_profile", now, c.oldProfile(field+".apparmor_profile", old))
+	if now == nil {
+		now = c.oldProfile(field+".apparmor_profile", old)
+	}
 	if now != nil && now.Type == spec.ProfileLocalhost {
 		c.apparmorName(field+".apparmor (localhost)", now.Localhost)
 	}

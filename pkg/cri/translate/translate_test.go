@@ -113,6 +113,11 @@ func TestSeccompAndAppArmor(t *testing.T) {
 	if _, got, err := Container(r); err != nil || got.Security.AppArmor.Localhost != "k8s-apparmor-example-deny-write" {
 		t.Errorf("AppArmor: %+v, %v", got.Security.AppArmor, err)
 	}
+	// critest's "should prefer new apparmor field".
+	r.Config.Linux.SecurityContext.ApparmorProfile = "localhost/another"
+	if _, got, err := Container(r); err != nil || got.Security.AppArmor.Localhost != "k8s-apparmor-example-deny-write" {
+		t.Errorf("the older field says another: %v, %v", got.Security.AppArmor, err)
+	}
 }
 
 // TestEverySignal goes both ways, for all of the CRI's.
