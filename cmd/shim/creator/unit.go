@@ -1,6 +1,7 @@
 package creator
 
 import (
+	"maps"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/dbus"
@@ -19,6 +20,14 @@ func throughSystemd(c *cgroups.Cgroup, path string) {
 	}
 	c.Systemd, c.Path, c.Parent = true, "", slice
 	c.ScopePrefix, c.Name, _ = strings.Cut(stem, "-")
+	if r := c.Resources; r != nil && r.MemorySwap > 0 && r.MemorySwap == r.Memory && r.Unified["memory.swap.max"] == "" {
+		// No swap at all is no property to the library, which takes 0 for "not asked": a daemon-reload would lift it.
+		r.Unified = maps.Clone(r.Unified)
+		if r.Unified == nil {
+			r.Unified = map[string]string{}
+		}
+		r.Unified["memory.swap.max"] = "0"
+	}
 	// A scope that ended badly, such as by the OOM killer, would stay loaded until somebody resets it.
 	c.SystemdProps = append(c.SystemdProps, dbus.Property{Name: "CollectMode", Value: godbus.MakeVariant("inactive-or-failed")})
 }

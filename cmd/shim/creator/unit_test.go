@@ -9,6 +9,21 @@ import (
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
+func TestNoSwapIsAProperty(t *testing.T) {
+	for _, r := range []*cgroups.Resources{{Memory: 9, MemorySwap: 9}, {Memory: 9, MemorySwap: 9, Unified: map[string]string{"memory.high": "5"}}} {
+		c := &cgroups.Cgroup{Resources: r}
+		throughSystemd(c, "/a.slice/runtimed-1.scope")
+		if got := c.Resources.Unified["memory.swap.max"]; got != "0" {
+			t.Errorf("memory.swap.max is %q", got)
+		}
+	}
+	c := &cgroups.Cgroup{Resources: &cgroups.Resources{Memory: 9, MemorySwap: 10}}
+	throughSystemd(c, "/a.slice/runtimed-1.scope")
+	if c.Resources.Unified != nil {
+		t.Errorf("swap of 1 byte became %v", c.Resources.Unified)
+	}
+}
+
 func TestThroughSystemd(t *testing.T) {
 	id := strings.Repeat("c", 64)
 	pod, err := spec.Groups{Root: "/runtimed", Systemd: true}.Pod("/kubepods.slice", strings.Repeat("5", 64))

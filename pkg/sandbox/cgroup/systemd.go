@@ -3,6 +3,7 @@ package cgroup
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
 	"strings"
 
@@ -111,14 +112,18 @@ func unitResources(r *spec.Resources) *cgroups.Resources {
 	for _, h := range r.HugepageLimits {
 		out.HugetlbLimit = append(out.HugetlbLimit, &cgroups.HugepageLimit{Pagesize: h.PageSize, Limit: h.Limit})
 	}
-	if len(r.Unified) > 0 {
-		out.Unified = make(map[string]string, len(r.Unified))
-		for k, v := range r.Unified {
-			out.Unified[k] = v
+	out.Unified = maps.Clone(r.Unified)
+	if _, given := r.Unified[swapMax]; !given && r.MemorySwap > 0 && r.MemorySwap == r.MemoryLimit {
+		// No swap at all is no property to the library, which takes 0 for "not asked": a daemon-reload would lift it.
+		if out.Unified == nil {
+			out.Unified = map[string]string{}
 		}
+		out.Unified[swapMax] = "0"
 	}
 	return out
 }
+
+const swapMax = "memory.swap.max"
 
 // library is units through opencontainers/cgroups, which the creator uses for containers' scopes too.
 type library struct{}

@@ -59,6 +59,14 @@ func TestUnitResources(t *testing.T) {
 	if d := cmp.Diff(want, unitResources(r)); d != "" {
 		t.Errorf("resources (-want +got):\n%s", d)
 	}
+	noSwap := &spec.Resources{MemoryLimit: 1 << 20, MemorySwap: 1 << 20}
+	if got := unitResources(noSwap).Unified["memory.swap.max"]; got != "0" {
+		t.Errorf("no swap is a property of %q", got)
+	}
+	noSwap.Unified = map[string]string{"memory.swap.max": "7"}
+	if got := unitResources(noSwap).Unified["memory.swap.max"]; got != "7" {
+		t.Errorf("a key of the request's own became %q", got)
+	}
 	if d := cmp.Diff(&cgroups.Resources{SkipDevices: true}, unitResources(nil)); d != "" {
 		t.Errorf("nothing asked (-want +got):\n%s", d)
 	}
