@@ -139,6 +139,11 @@ conformance-kit: build $(CACHE)/bin/critest $(CACHE)/bin/crictl ## what a machin
 	$(CACHE)/conformance/bin/conformance images $(CACHE)/conformance/images
 	cp $(BIN)/runtimed* $(CACHE)/bin/critest $(CACHE)/bin/crictl $(CACHE)/conformance/bin/
 
+.PHONY: vm-test
+vm-test: ## what needs cgroup v2, systemd, AppArmor, a full disk or a power cut, in a test machine without KVM (root)
+	@command -v mmdebstrap >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mmdebstrap </dev/null
+	@bash integration/vm/test.sh
+
 PREFIX ?= /usr/local
 # Programs that run are replaced, never written into; what a person may have changed in /etc stays.
 .PHONY: install

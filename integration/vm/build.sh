@@ -11,6 +11,8 @@ make -s build BIN="$bin"
 make -s .cache/bin/crictl
 cp -f .cache/bin/crictl "$bin/"
 CGO_ENABLED=0 go build -trimpath -o "$bin/probe" ./integration/e2e/probe
+make -s -o build install BIN="$bin" DESTDIR="$PWD/.cache/vm/install" PREFIX=/usr
+cp -f .cache/bin/crictl "$PWD/.cache/vm/install/usr/bin/"
 for package in "$@"; do
 	CGO_ENABLED=1 go test -c -ldflags '-linkmode external -extldflags "-static"' -o "$bin/${package//\//-}.test" "./$package" 2> >(grep -v 'warning: Using\|in function' >&2)
 done
