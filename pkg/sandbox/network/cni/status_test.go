@@ -1,6 +1,8 @@
 package cni
 
 import (
+	"fmt"
+	"os"
 	"strings"
 	"testing"
 )
@@ -40,6 +42,17 @@ func TestConditionFollowsTheDirectory(t *testing.T) {
 	must(mkdir(w.cfg.ConfDir))
 	w.write("net.d/10-net.conflist", oneZero)
 	becomes(true)
+	for i := range 3 { // another directory in its place, at once
+		must(os.Rename(w.cfg.ConfDir, fmt.Sprintf("%s/old.%d", w.dir, i)))
+		must(mkdir(w.cfg.ConfDir))
+		w.write("net.d/10-net.conflist", oneZero)
+	}
+	w.write("net.d/00-first.json", `{`)
+	becomes(false, "00-first.json")
+	w.remove("net.d/00-first.json")
+	becomes(true)
+	w.write("net.d/00-first.json", `{`) // nobody has to ask: that it is ready is an hour's answer here
+	becomes(false, "00-first.json")
 }
 
 // TestConditionAsksThePlugins: STATUS of 1.1, behind the question, with the plugin's own words; an answer is as old as

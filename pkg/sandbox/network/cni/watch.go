@@ -23,36 +23,38 @@ func (n *Network) watch() {
 	}
 	n.wait.Go(func() {
 		defer w.Close()
-		watched := ""
 		for {
-			if at := nearest(n.cfg.ConfDir); at != watched {
-				w.Remove(watched)
-				watched = ""
-				if err := w.Add(at); err == nil {
-					watched = at
-					n.changed() // what happened before the watch
-				} else if !errors.Is(err, fs.ErrNotExist) {
-					n.log.Warn("the directory of network configurations is not watched, and looked at in intervals only", "directory", at, "error", err)
-				}
-			}
+			n.follow(w)
+			n.changed() // also for what happened before the watch
 			select {
 			case <-n.ctx.Done():
 				return
-			case e, ok := <-w.Events:
-				if !ok {
-					return
-				}
-				if e.Has(fsnotify.Remove) && e.Name == watched {
-					watched = ""
-				}
+			case <-w.Events:
 			case <-w.Errors: // events were lost: as good as one
 			}
 			if !n.calm(w) {
 				return
 			}
-			n.changed()
 		}
 	})
+}
+
+// follow has the directory watched, or the nearest one above it. The watcher's own list is believed alone: a directory
+// that was replaced has its old name and no watch.
+func (n *Network) follow(w *fsnotify.Watcher) {
+	for range 10 { // it may come and go between the look and the watch
+		at, list := nearest(n.cfg.ConfDir), w.WatchList()
+		if len(list) == 1 && list[0] == at {
+			return
+		}
+		for _, old := range list {
+			w.Remove(old)
+		}
+		if err := w.Add(at); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			n.log.Warn("the directory of network configurations is not watched, and looked at in intervals only", "directory", at, "error", err)
+			return
+		}
+	}
 }
 
 // calm waits until nothing has happened for a moment, for a second at most; it is false when the Network is closed.

@@ -107,7 +107,7 @@ func (e *Exec) run(ctx context.Context, path string, stdin []byte, environ []str
 		endRun(e.Daemon, run)
 	}
 	switch {
-	case err == nil:
+	case err == nil && !errors.Is(context.Cause(ctx), errFlood): // who ended well in the last moment has ended well
 		return stdout.buf.Bytes(), nil
 	case ctx.Err() != nil:
 		return nil, ended(name, context.Cause(ctx))
