@@ -50,6 +50,10 @@ func ResolveContainer(in ContainerInput, n Node) (spec.Profile, error) {
 	if err := place(&p, in, who); err != nil {
 		return spec.Profile{}, err
 	}
+	if t := in.Target; t != nil {
+		p.Reasons = append(p.Reasons, spec.Reason{Field: "security.namespaces.target",
+			Text: fmt.Sprintf("sees the processes of container %s, and may trace those that have no more rights than its own", t.ID)})
+	}
 	for _, decide := range []func(*spec.Profile, ContainerInput, Node) error{capabilities, profiles, paths, mounts, oomScore} {
 		if err := decide(&p, in, n); err != nil {
 			return spec.Profile{}, err

@@ -103,8 +103,13 @@ func askedUserNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, er
 			return spec.SandboxProfile{}, spec.Invalidf("%s: the pod asked for a user namespace of its own, and %s", e.field, e.why)
 		}
 	}
+	p := spec.SandboxProfile{UserNamespace: true, UIDs: u.UIDs, GIDs: u.GIDs}
+	if s.Namespaces.Network == spec.NamespaceNode {
+		p.Reasons = []spec.Reason{{Field: "security.namespaces.network",
+			Text: "on the node's network, as it asked, with ids of its own: it reaches what listens on the node, and has no capability over the network"}}
+	}
 	if len(u.UIDs) == 0 && len(u.GIDs) == 0 {
-		return spec.SandboxProfile{UserNamespace: true}, nil
+		return p, nil
 	}
 	if err := idmap.CheckMaps("uid", u.UIDs); err != nil {
 		return spec.SandboxProfile{}, err
@@ -112,7 +117,7 @@ func askedUserNamespace(s spec.SandboxSecurity, n Node) (spec.SandboxProfile, er
 	if err := idmap.CheckMaps("gid", u.GIDs); err != nil {
 		return spec.SandboxProfile{}, err
 	}
-	return spec.SandboxProfile{UserNamespace: true, UIDs: u.UIDs, GIDs: u.GIDs}, nil
+	return p, nil
 }
 
 // maxGID is the highest of the group ids that are mapped from 0 on: a range that ends elsewhere is refused by the kernel,
