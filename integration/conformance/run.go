@@ -37,6 +37,7 @@ func run(o options) (code int) {
 	expect := report.Expect{NoAppArmor: !o.apparmor, Partial: o.focus != "", Differ: differ(t, o)}
 	d := start(t, o)
 	record := report.Record{Facts: facts(t, d, o)}
+	record.Title = fmt.Sprintf("critest on cgroup %s", groups())
 	for n := range o.runs {
 		fmt.Printf("run %d of %d\n", n+1, o.runs)
 		r := once(t, d, o, n+1)
@@ -162,10 +163,6 @@ func facts(t *stage, d *daemontest.Daemon, o options) [][2]string {
 	if err != nil {
 		t.Fatalf("RuntimeConfig: %v", err)
 	}
-	groups := "v1"
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		groups = "v2"
-	}
 	transport := "SPDY"
 	if o.websocket {
 		transport = "WebSocket"
@@ -175,11 +172,19 @@ func facts(t *stage, d *daemontest.Daemon, o options) [][2]string {
 		{"critest", strings.TrimPrefix(strings.SplitN(output(o.critest, "-version"), "\n", 2)[0], "critest version: ")},
 		{"runtimed", v.RuntimeVersion + commit()},
 		{"kernel", output("uname", "-r")},
-		{"cgroup", groups + ", driver " + strings.ToLower(c.GetLinux().GetCgroupDriver().String())},
+		{"cgroup", groups() + ", driver " + strings.ToLower(c.GetLinux().GetCgroupDriver().String())},
 		{"AppArmor", map[bool]string{true: "on", false: "not in this kernel"}[o.apparmor]},
 		{"streaming", transport},
 		{"node policy", o.policy},
 	}
+}
+
+// groups is the version of the machine's control groups.
+func groups() string {
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		return "v2"
+	}
+	return "v1"
 }
 
 // commit is the tree's, where there is one.

@@ -8,6 +8,7 @@ import (
 
 // Record is some runs, and the versions of everything that has a part in them.
 type Record struct {
+	Title string
 	Facts [][2]string
 	Runs  []Run
 }
@@ -15,7 +16,7 @@ type Record struct {
 // Markdown is the record as it is kept: the facts, the runs, and a line for each spec.
 func (r Record) Markdown() string {
 	var b strings.Builder
-	b.WriteString("# Conformance\n\n<!-- Written by make conformance -->\n\n| | |\n|---|---|\n")
+	fmt.Fprintf(&b, "# %s\n\n<!-- Written by make conformance -->\n\n| | |\n|---|---|\n", r.Title)
 	for _, f := range r.Facts {
 		fmt.Fprintf(&b, "| %s | %s |\n", f[0], f[1])
 	}

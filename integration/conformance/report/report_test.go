@@ -95,9 +95,9 @@ func TestMarkdown(t *testing.T) {
 	second := parsed(t)
 	second.Specs = second.Specs[1:]
 	second.Specs[0].State = Passed
-	got := Record{Facts: [][2]string{{"critest", "v1.36.0"}}, Runs: []Run{parsed(t), second}}.Markdown()
+	got := Record{Title: "critest on v1", Facts: [][2]string{{"critest", "v1.36.0"}}, Runs: []Run{parsed(t), second}}.Markdown()
 	for _, want := range []string{
-		"| critest | v1.36.0 |\n",
+		"# critest on v1\n", "| critest | v1.36.0 |\n",
 		"| 1 | 7 | 1 | 1 | 1 | 1m1s |\n| 2 | 7 | 2 | 0 | 0 | 1m1s |\n",
 		"| spec | run 1 | run 2 |\n|---|---|---|\n",
 		"| AppArmor should enforce | skipped |  |\n",
