@@ -139,7 +139,7 @@ func TestStoppedShimsCostNothing(t *testing.T) {
 		ask()
 	}
 	before := scrape(t, d)
-	for range 100 {
+	for range 40 {
 		ask()
 	}
 	after := scrape(t, d)
@@ -153,7 +153,7 @@ func TestStoppedShimsCostNothing(t *testing.T) {
 	}
 }
 
-// A hundred containers that have ended cost bytes.
+// Containers that have ended cost bytes.
 func TestEndedContainersCostBytes(t *testing.T) {
 	d := daemontest.Start(t, daemontest.Options{})
 	d.Pull()
@@ -161,7 +161,7 @@ func TestEndedContainersCostBytes(t *testing.T) {
 	pod := d.RunPod(p)
 	d.Ended(d.RunContainer(pod, p, d.ContainerConfig("first", "true")))
 	before := scrape(t, d)
-	const n = 60
+	const n = 30
 	for i := range n {
 		id := d.RunContainer(pod, p, d.ContainerConfig(fmt.Sprintf("c%d", i), "true"))
 		d.Ended(id)

@@ -23,10 +23,15 @@ func (m *Manager) Use(path string, detail bool) (spec.GroupUse, error) {
 	}
 	u := spec.GroupUse{At: time.Now()}
 	var err error
-	if m.node.Mode == Unified {
-		err = m.useUnified(path, detail, &u)
-	} else {
-		err = m.useLegacy(path, detail, &u)
+	switch {
+	case !detail && m.node.Mode == Unified:
+		err = m.quickUnified(path, &u)
+	case !detail && m.node.has("cpuacct"):
+		err = m.quickLegacy(path, &u)
+	case m.node.Mode == Unified:
+		err = m.useUnified(path, &u)
+	default:
+		err = m.useLegacy(path, &u)
 	}
 	// What the libraries read as zero because it went away under them must not be believed.
 	if err == nil && !exists(m.countingDir(path)) {

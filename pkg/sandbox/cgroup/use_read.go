@@ -31,16 +31,12 @@ func limit(n uint64) uint64 {
 	return n
 }
 
-func (m *Manager) useUnified(path string, detail bool, u *spec.GroupUse) error {
+func (m *Manager) useUnified(path string, u *spec.GroupUse) error {
 	g, err := cgroup2.Load(path, cgroup2.WithMountpoint(m.node.Unified))
 	if err != nil {
 		return err
 	}
-	what := cgroup2.StatCPU | cgroup2.StatMemory
-	if detail {
-		what |= cgroup2.StatMemoryEvents | cgroup2.StatPids | cgroup2.StatIO
-	}
-	s, err := g.StatFiltered(what)
+	s, err := g.StatFiltered(cgroup2.StatCPU | cgroup2.StatMemory | cgroup2.StatMemoryEvents | cgroup2.StatPids | cgroup2.StatIO)
 	if err != nil {
 		return err
 	}
@@ -51,7 +47,7 @@ func (m *Manager) useUnified(path string, detail bool, u *spec.GroupUse) error {
 	} else if !exists(filepath.Join(dir, "memory.swap.current")) {
 		u.Swap = nil
 	}
-	if detail && !exists(filepath.Join(dir, "pids.current")) {
+	if !exists(filepath.Join(dir, "pids.current")) {
 		u.Tasks = nil
 	}
 	u.IOStall, err = stallsOf(filepath.Join(dir, "io.pressure"))
@@ -111,9 +107,9 @@ func stalls(p *stats2.PSIStats) *spec.Stalls {
 }
 
 // useLegacy reads the v1 hierarchies, and the stalls from the unified one beside them.
-func (m *Manager) useLegacy(path string, detail bool, u *spec.GroupUse) error {
+func (m *Manager) useLegacy(path string, u *spec.GroupUse) error {
 	s := &stats1.Metrics{CPU: &stats1.CPUStat{Throttling: &stats1.Throttle{}, Usage: &stats1.CPUUsage{}}}
-	for _, c := range m.readers(detail) {
+	for _, c := range m.readers() {
 		if err := c.Stat(path, s); err != nil {
 			return err
 		}
@@ -134,9 +130,9 @@ type reader interface {
 	Stat(path string, s *stats1.Metrics) error
 }
 
-// readers are the library's controllers that this node has; each file that is not needed is not read. Processor time comes
-// first: the reading's moment is its.
-func (m *Manager) readers(detail bool) []reader {
+// readers are the library's controllers that this node has. Processor time comes first: the reading's
+// moment is its.
+func (m *Manager) readers() []reader {
 	root := m.node.Root
 	var out []reader
 	add := func(name string, make func() reader) {
@@ -145,18 +141,16 @@ func (m *Manager) readers(detail bool) []reader {
 		}
 	}
 	add("cpuacct", func() reader { return cgroup1.NewCpuacct(root) })
-	if detail {
-		add("cpu", func() reader { return cgroup1.NewCpu(root) })
-		add("pids", func() reader { return cgroup1.NewPids(root) })
-		add("blkio", func() reader { return cgroup1.NewBlkio(root) })
-	}
+	add("cpu", func() reader { return cgroup1.NewCpu(root) })
+	add("pids", func() reader { return cgroup1.NewPids(root) })
+	add("blkio", func() reader { return cgroup1.NewBlkio(root) })
 	add("memory", func() reader {
 		ignored := []string{"kmem.tcp"}
 		dir, _ := m.node.dir("memory")
 		if !exists(filepath.Join(dir, "memory.memsw.usage_in_bytes")) {
 			ignored = append(ignored, "memsw")
 		}
-		if !detail || !exists(filepath.Join(dir, "memory.kmem.limit_in_bytes")) {
+		if !exists(filepath.Join(dir, "memory.kmem.limit_in_bytes")) {
 			ignored = append(ignored, "kmem")
 		}
 		return cgroup1.NewMemory(root, cgroup1.IgnoreModules(ignored...))
@@ -195,12 +189,17 @@ func legacySwap(v *stats1.MemoryStat) *spec.SwapUse {
 	if v.Swap.GetLimit() == 0 && v.Swap.GetUsage() == 0 {
 		return nil
 	}
+	return swapOf(v.Usage.Usage, v.Usage.Limit, v.Swap.Usage, v.Swap.Limit)
+}
+
+// swapOf takes memory from memory and swap together.
+func swapOf(memory, memoryLimit, both, bothLimit uint64) *spec.SwapUse {
 	out := &spec.SwapUse{Limit: spec.Unlimited}
-	if v.Swap.Usage > v.Usage.Usage {
-		out.Usage = v.Swap.Usage - v.Usage.Usage
+	if both > memory {
+		out.Usage = both - memory
 	}
-	if both, memory := limit(v.Swap.Limit), limit(v.Usage.Limit); both != spec.Unlimited && memory != spec.Unlimited {
-		out.Limit = both - min(memory, both)
+	if most, memory := limit(bothLimit), limit(memoryLimit); most != spec.Unlimited && memory != spec.Unlimited {
+		out.Limit = most - min(memory, most)
 	}
 	return out
 }

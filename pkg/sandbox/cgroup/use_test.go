@@ -167,6 +167,8 @@ func TestUseOfAGroup(t *testing.T) {
 	if err != nil || leaf.CPU.Total == 0 || leaf.Memory == nil || leaf.Devices != nil {
 		t.Errorf("%+v, %v", leaf, err)
 	}
+	quickIsTheSame(t, m, root+"/pod/ctr")
+	quickIsTheSame(t, m, root+"/pod")
 	for _, path := range []string{root + "/none", root + "/pod/none/deeper"} {
 		_, err := m.Use(path, true)
 		_, _, cerr := m.CPU(path)
@@ -198,4 +200,64 @@ func BenchmarkUse(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// quickIsTheSame holds the quick reading against the library's, of a group that is at rest: the two must be equal once,
+// because what the kernel adds up late may come between them.
+func quickIsTheSame(t *testing.T, m *Manager, path string) {
+	t.Helper()
+	var diff string
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		quick, err := m.Use(path, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		whole, err := m.Use(path, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// What only the detailed reading has, and what goes on by itself.
+		quick.At, whole.At = time.Time{}, time.Time{}
+		whole.CPU.Periods, whole.CPU.Throttled, whole.CPU.ThrottledFor, whole.Tasks, whole.Devices = 0, 0, 0, nil, nil
+		if quick.CPU.User == 0 {
+			whole.CPU.User, whole.CPU.System = 0, 0
+		}
+		if whole.Memory != nil {
+			whole.Memory.MaxUsage, whole.Memory.Kernel, whole.Memory.Failures, whole.Memory.OOMKills = 0, 0, 0, 0
+		}
+		for _, u := range []*spec.GroupUse{&quick, &whole} {
+			for _, s := range []*spec.Stalls{u.CPUStall, u.MemoryStall, u.IOStall} {
+				if s != nil {
+					*s = spec.Stalls{}
+				}
+			}
+		}
+		if diff = cmp.Diff(whole, quick); diff == "" {
+			return
+		}
+	}
+	t.Errorf("%s: the library's reading and the quick one differ: %s", path, diff)
+}
+
+func TestValues(t *testing.T) {
+	var a, b uint64
+	want := map[string]*uint64{"anon": &a, "file": &b}
+	if err := values([]byte("anon 5\nfile 18446744073709551615\nother x\nlonely\n\n"), want); err != nil || a != 5 || b != none {
+		t.Errorf("%d, %d, %v", a, b, err)
+	}
+	for _, bad := range []string{"anon x", "anon -1", "anon 1 2", "file 18446744073709551616"} {
+		if err := values([]byte(bad), want); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+	}
+}
+
+func FuzzValues(f *testing.F) {
+	for _, seed := range []string{"anon 5\nfile 6\n", "", "anon", "anon  7", "\n\n", "anon 1\nanon 2"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		var a uint64
+		values(text, map[string]*uint64{"anon": &a})
+	})
 }

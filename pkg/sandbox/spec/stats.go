@@ -14,8 +14,8 @@ type GroupUse struct {
 	Tasks  *TasksUse
 	// Stalls are the kernel's pressure stall information (PSI).
 	CPUStall, MemoryStall, IOStall *Stalls
-	// Devices is filled only with detail, as are CPU's counts of periods, Tasks, and Memory's counts of kills and, on
-	// cgroup v2, of failures.
+	// Devices is filled only with detail, as are Tasks, all of CPU but the total, and Memory's Kernel, MaxUsage, Failures
+	// and OOMKills.
 	Devices []DeviceUse
 }
 
