@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -260,4 +261,22 @@ func FuzzValues(f *testing.F) {
 		var a uint64
 		values(text, map[string]*uint64{"anon": &a})
 	})
+}
+
+func BenchmarkProcesses(b *testing.B) {
+	n, err := Detect()
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := New(n, nil)
+	root := "/runtimed-test-benchp"
+	if err := errors.Join(m.CreateLeaf(b.Context(), root), m.CreateLeaf(b.Context(), root+"/ctr")); err != nil {
+		b.Fatal(err)
+	}
+	defer m.Remove(b.Context(), root)
+	for b.Loop() {
+		if _, err := m.Processes(root); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -391,3 +391,13 @@ func TestDetail(t *testing.T) {
 		t.Errorf("/proc is on %q", got)
 	}
 }
+
+func BenchmarkLinks(b *testing.B) {
+	c := New(Options{Groups: &groups{}})
+	defer c.Close()
+	for b.Loop() {
+		if _, err := c.Links("/proc/self/ns/net"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
