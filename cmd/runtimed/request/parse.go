@@ -155,6 +155,9 @@ func environment(in []string, lookup func(string) (string, bool)) ([]*v1.KeyValu
 // period is the kernel's default period of a CPU quota, in µs.
 const period = 100_000
 
+// Limits are those that the options name; nil is none.
+func Limits(o Options) (*v1.LinuxContainerResources, error) { return resources(o) }
+
 func resources(o Options) (*v1.LinuxContainerResources, error) {
 	out := &v1.LinuxContainerResources{}
 	if o.Memory != "" {
