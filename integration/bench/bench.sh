@@ -2,12 +2,12 @@
 # The quick benchmark: ours beside its peers, paired in one run. It needs root and what `make bench-quick` builds.
 # ONLY="start logs" measures those sections alone.
 #
-# All of it happens in mount, network and PID namespaces of its own; its files are in .cache/bench, and what it makes in
+# All of it happens in mount, network and PID namespaces of its own; its files are in .cache/bench-PID, and what it makes in
 # the kernel ends with it, also on Ctrl-C.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=$PWD
-work=$here/.cache/bench
+work=$here/.cache/bench-$$
 groups=/runtimed-bench-$$
 
 [ "$(id -u)" = 0 ] || { echo "the benchmark makes namespaces, mounts and cgroups: run it as root" >&2; exit 1; }

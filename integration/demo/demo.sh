@@ -2,12 +2,12 @@
 # The demo: one pod from a registry to its removal, line by line. It needs root and the programs in bin/ (make demo
 # builds them), and ends with 0 only when everything that it shows is as it says.
 #
-# All of it happens in mount, network and PID namespaces of its own; its files are in .cache/demo, and what it makes in the
+# All of it happens in mount, network and PID namespaces of its own; its files are in .cache/demo-PID, and what it makes in the
 # kernel ends with it, also on Ctrl-C.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=$PWD
-work=$here/.cache/demo
+work=$here/.cache/demo-$$
 groups=/runtimed-demo-$$
 
 [ "$(id -u)" = 0 ] || { echo "the demo makes namespaces, mounts and cgroups: run it as root" >&2; exit 1; }
