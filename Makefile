@@ -99,6 +99,17 @@ $(CACHE)/bin/cni/bridge: integration/tools/cniplugins/go.mod integration/tools/c
 	cd integration/tools/cniplugins && CGO_ENABLED=0 GOFLAGS= go build -trimpath -ldflags '-s -w' -o ../../../$(CACHE)/bin/cni/ \
 		$(addprefix github.com/containernetworking/plugins/plugins/,$(PLUGINS))
 
+$(CACHE)/bin/kubelet: integration/tools/kubelet/go.mod integration/tools/kubelet/go.sum
+	@mkdir -p $(CACHE)/bin
+	cd integration/tools/kubelet && CGO_ENABLED=0 GOFLAGS= go build -trimpath \
+		-ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$$(awk '$$1 == "k8s.io/kubernetes" {print $$2}' go.mod)" \
+		-o ../../../$(CACHE)/bin/ k8s.io/kubernetes/cmd/kubelet k8s.io/kubernetes/test/images/agnhost
+
+.PHONY: kubelet-test
+kubelet-test: setup $(CACHE)/bin/kubelet ## a real kubelet, standalone with static pods, on a whole daemon (root; builds a kubelet)
+	RUNTIMED_KUBELET=$(CURDIR)/$(CACHE)/bin/kubelet RUNTIMED_AGNHOST=$(CURDIR)/$(CACHE)/bin/agnhost \
+		go test -tags=seccomp,netgo,osusergo,kubelet -count=1 -timeout 40m -v ./integration/kubelet
+
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME (60s), one after the other
 	@grep -rnoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' cmd pkg integration | sort | \

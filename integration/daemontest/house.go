@@ -180,8 +180,8 @@ func upperable(dir string) error {
 	return nil
 }
 
-// hierarchies are the mount points of cgroup hierarchies.
-func hierarchies() []string {
+// Hierarchies are the mount points of cgroup hierarchies.
+func Hierarchies() []string {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		return []string{"/sys/fs/cgroup"}
 	}
@@ -195,7 +195,7 @@ func hierarchies() []string {
 // RemoveCgroups removes every tree whose name begins with prefix, and kills what is in it, for at most five seconds.
 func RemoveCgroups(prefix string) {
 	end := time.Now().Add(5 * time.Second)
-	for _, h := range hierarchies() {
+	for _, h := range Hierarchies() {
 		trees, _ := filepath.Glob(h + prefix + "*")
 		for _, tree := range trees {
 			for !removeTree(tree) && time.Now().Before(end) {

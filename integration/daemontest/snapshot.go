@@ -209,7 +209,7 @@ func notOurs(p Process) bool {
 func cgroups(root string) []string {
 	var out []string
 	var trees []string
-	for _, h := range hierarchies() {
+	for _, h := range Hierarchies() {
 		trees = append(trees, h+root, h+root+".slice") // the second is systemd's form
 	}
 	for _, tree := range trees {
