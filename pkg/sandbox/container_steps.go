@@ -56,7 +56,8 @@ func removeEmpty(dir string) error {
 func (r *Runtime) bundle(c *container) (*specs.Spec, spec.Launch, error) {
 	in := bundle.Input{
 		Container: r.updated(c), Sandbox: c.pod.spec, Layout: r.Layout, PodInit: c.pod.init(),
-		ShimCgroup: r.groups().Shim(c.spec.ID), CgroupV2: r.CgroupV2, NoSwapLimit: r.NoSwapLimit,
+		ShimCgroup: r.groups().Shim(c.spec.ID), CgroupV2: r.CgroupV2,
+		NoSwapLimit: r.NoSwapLimit, NoHugepageLimit: r.NoHugepageLimit,
 		Sources: map[string]string{}, NodeHostname: r.NodeHostname,
 	}
 	filter, err := seccomp.Request{

@@ -26,6 +26,8 @@ type Options struct {
 	CgroupSystemd bool
 	// NoSwapLimit: the kernel keeps no account of swap, so no container's is limited.
 	NoSwapLimit bool
+	// NoHugepageLimit: no controller limits containers' huge pages.
+	NoHugepageLimit bool
 	// NodeHostname is what a pod on the node's network sees as its own.
 	NodeHostname string
 

@@ -214,6 +214,27 @@ func TestMemory(t *testing.T) {
 	}
 }
 
+func TestHugepages(t *testing.T) {
+	for _, c := range []struct {
+		limit uint64
+		none  bool
+		want  int // limits; -1 is FailedPrecondition
+	}{{0, false, 1}, {1 << 21, false, 1}, {0, true, 0}, {1 << 21, true, -1}} {
+		in := input()
+		in.NoHugepageLimit = c.none
+		in.Container.Request.Resources = &spec.Resources{HugepageLimits: []spec.HugepageLimit{{PageSize: "2MB", Limit: c.limit}}}
+		got := -1
+		if r, err := in.resources(); err == nil {
+			got = len(r.HugepageLimits)
+		} else if !errors.Is(err, errdefs.ErrFailedPrecondition) {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if got != c.want {
+			t.Errorf("%+v: got %d", c, got)
+		}
+	}
+}
+
 func number(n *int64) string {
 	if n == nil {
 		return "-"

@@ -21,6 +21,9 @@ type Input struct {
 	CgroupV2   bool
 	// NoSwapLimit: the kernel keeps no account of swap (v1 without memory.memsw), so none is set.
 	NoSwapLimit bool
+	// NoHugepageLimit: no controller limits huge pages. The limit 0, which the kubelet sends for each size that the node
+	// has, is left out then; any other is refused.
+	NoHugepageLimit bool
 	// Seccomp is the compiled filter of Profile.Seccomp; nil only where that is unconfined.
 	Seccomp *specs.LinuxSeccomp
 	// Devices and DeviceRules are the request's devices as security/device found them on the node.

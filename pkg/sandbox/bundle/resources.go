@@ -27,6 +27,12 @@ func (in Input) resources() (*specs.LinuxResources, error) {
 		out.Pids = &specs.LinuxPids{Limit: &pids}
 	}
 	for _, h := range r.HugepageLimits {
+		if in.NoHugepageLimit && h.Limit == 0 {
+			continue
+		}
+		if in.NoHugepageLimit {
+			return nil, spec.Preconditionf("a limit of %d bytes on huge pages of %s: this node has no hugetlb controller for containers", h.Limit, h.PageSize)
+		}
 		out.HugepageLimits = append(out.HugepageLimits, specs.LinuxHugepageLimit{Pagesize: h.PageSize, Limit: h.Limit})
 	}
 	if out.Unified, err = in.unified(r); err != nil {

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -126,6 +127,25 @@ func (n Node) dir(controller string) (string, bool) {
 		}
 	}
 	return "", false
+}
+
+// NoSwapLimit tells that containers' swap cannot be limited: v1 without memory.memsw (the boot option swapaccount).
+func (n Node) NoSwapLimit() bool {
+	dir, ok := n.dir("memory")
+	return n.Mode != Unified && !(ok && exists(filepath.Join(dir, "memory.memsw.limit_in_bytes")))
+}
+
+// NoHugepageLimit tells that containers' huge pages cannot be limited: a kernel without them or without the controller,
+// or a hybrid node where v2 has it, whose root is not the daemon's to change for containers.
+func (n Node) NoHugepageLimit() bool {
+	if !exists(hugepages) {
+		return true
+	}
+	if n.Mode != Unified {
+		return !n.has("hugetlb")
+	}
+	controllers, err := os.ReadFile(filepath.Join(n.Unified, "cgroup.controllers"))
+	return err != nil || !slices.Contains(strings.Fields(string(controllers)), "hugetlb")
 }
 
 // trees are the directories of the group at path, one for each hierarchy. The unified one is first: its cgroup.kill is
