@@ -35,9 +35,12 @@ type node struct {
 	t         *testing.T
 	dir       string
 	manifests string
-	process   *os.Process
-	exited    chan struct{}
-	http      http.Client
+	// evented has the kubelet take the runtime's events. One of v1.37.2 that does starts the first init container of a pod
+	// again and again: GeneratePodStatus leaves ActiveContainerStatuses empty, with any runtime.
+	evented bool
+	process *os.Process
+	exited  chan struct{}
+	http    http.Client
 }
 
 func newNode(t *testing.T, d *daemontest.Daemon) *node {
@@ -47,16 +50,10 @@ func newNode(t *testing.T, d *daemontest.Daemon) *node {
 	for _, dir := range []string{n.dir, n.dir + "/root", n.dir + "/log", n.manifests, rootDir} {
 		must(t, os.MkdirAll(dir, 0o755))
 	}
-	// Paths that the kubelet has compiled in, and settings of the whole machine that it writes.
+	// Paths that the kubelet has compiled in.
 	must(t, unix.Mount(n.dir+"/root", rootDir, "", unix.MS_BIND, ""))
+	must(t, unix.Mount("", rootDir, "", unix.MS_SHARED, ""))
 	must(t, unix.Mount(n.dir+"/log", "/var/log", "", unix.MS_BIND, ""))
-	for _, name := range []string{
-		"vm/overcommit_memory", "vm/panic_on_oom", "kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes",
-	} {
-		file := filepath.Join(n.dir, strings.ReplaceAll(name, "/", "."))
-		must(t, os.WriteFile(file, []byte("0\n"), 0o644))
-		must(t, unix.Mount(file, "/proc/sys/"+name, "", unix.MS_BIND, ""))
-	}
 	for _, args := range []string{
 		"link add node0 type bridge", "addr add " + nodeIP + "/24 dev node0", "link set node0 up", "route add default via 192.0.2.1 dev node0",
 	} {
@@ -64,7 +61,6 @@ func newNode(t *testing.T, d *daemontest.Daemon) *node {
 			t.Fatalf("ip %s: %v\n%s", args, err, out)
 		}
 	}
-	must(t, os.WriteFile(n.dir+"/config.yaml", []byte(n.config()), 0o644))
 	t.Cleanup(n.end)
 	n.start()
 	return n
@@ -104,9 +100,17 @@ imageGCLowThresholdPercent: 1
 evictionHard: {memory.available: 1Mi, nodefs.available: "0%%", imagefs.available: "0%%", nodefs.inodesFree: "0%%"}
 shutdownGracePeriod: 0s
 crashLoopBackOff: {maxContainerRestartPeriod: 4s}
-featureGates: {EventedPLEG: true, PodAndContainerStatsFromCRI: true, KubeletCrashLoopBackOffMax: true}
-`, port, n.manifests, n.Layout.Socket(), n.CgroupRoot+"-kube")
+featureGates: {EventedPLEG: %t, PodAndContainerStatsFromCRI: true, KubeletCrashLoopBackOffMax: true}
+`, port, n.manifests, n.Layout.Socket(), n.CgroupRoot+"-kube", n.evented)
 }
+
+// shield covers the settings of the whole machine that a kubelet writes, for it alone: in the daemon's mount namespace it
+// would keep user namespaces from mounting a proc of their own (mount_namespaces(7), locked mounts).
+const shield = `for f in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+	echo 0 > "$0/setting"
+	mount --bind "$0/setting" "/proc/sys/$f"
+done
+exec "$@"`
 
 // start starts the kubelet and waits until it serves.
 func (n *node) start() {
@@ -114,11 +118,13 @@ func (n *node) start() {
 	for _, root := range daemontest.Hierarchies() {
 		must(n.t, os.MkdirAll(root+n.CgroupRoot+"-kube", 0o755))
 	}
+	must(n.t, os.WriteFile(n.dir+"/config.yaml", []byte(n.config()), 0o644))
 	log, err := os.OpenFile(n.dir+"/kubelet.log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	must(n.t, err)
 	defer log.Close()
-	cmd := exec.Command(os.Getenv("RUNTIMED_KUBELET"), "--config="+n.dir+"/config.yaml", "--root-dir="+rootDir,
-		"--hostname-override="+nodeName, "--node-ip="+nodeIP, "--v=3")
+	cmd := exec.Command("unshare", "--mount", "--propagation=unchanged", "sh", "-euc", shield, n.dir,
+		os.Getenv("RUNTIMED_KUBELET"), "--config="+n.dir+"/config.yaml", "--root-dir="+rootDir,
+		"--hostname-override="+nodeName, "--node-ip="+nodeIP, "--v=2")
 	cmd.Stdout, cmd.Stderr = log, log
 	must(n.t, cmd.Start())
 	exited := make(chan struct{})
@@ -157,7 +163,7 @@ func (n *node) end() {
 	lines := strings.Split(strings.TrimSpace(string(mounts)), "\n")
 	for i := len(lines) - 1; i >= 0; i-- {
 		at := strings.Fields(lines[i])[1]
-		if strings.HasPrefix(at, rootDir) || at == "/var/log" || strings.HasPrefix(at, "/proc/sys/") {
+		if strings.HasPrefix(at, rootDir) || at == "/var/log" {
 			unix.Unmount(at, unix.MNT_DETACH)
 		}
 	}
