@@ -128,6 +128,8 @@ var onlys = []only{
 	{"k8s.io/streaming/...", []string{"pkg/cri/stream", "integration/..."}, "SPDY and WebSocket are the streaming server's"},
 	{"k8s.io/cri-streaming/...", []string{"pkg/cri/stream", "integration/..."}, "SPDY and WebSocket are the streaming server's"},
 	{"google.golang.org/grpc/...", []string{"pkg/cri", "pkg/cri/control/...", "cmd/runtimed/...", "integration/..."}, "gRPC is the door's"},
+	{"github.com/prometheus/...", []string{"cmd/runtimed/metrics", "integration/..."}, "rooms call hooks; what counts is wired in cmd/"},
+	{"go.opentelemetry.io/...", []string{"cmd/runtimed/tracing", "integration/..."}, "rooms tell an observer; what traces is wired in cmd/"},
 	{"github.com/google/go-containerregistry/...", []string{"pkg/image/...", "integration/..."}, "registries are pkg/image's"},
 	{"github.com/google/nftables/...", []string{"pkg/sandbox/network/...", "cmd/runtimed/...", "integration/..."}, "rules are the network's; doctor reads them"},
 	{"github.com/containernetworking/...", []string{"pkg/sandbox/network/cni/...", "integration/..."}, "plugins are the network's"},

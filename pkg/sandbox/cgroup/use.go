@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
@@ -116,9 +117,14 @@ func processesBelow(dir string, pids []int, depth int) ([]int, error) {
 			pids = append(pids, pid)
 		}
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil || depth == maxNesting {
+	// A directory has two links and one more for each directory in it: most groups have none, and need not be listed.
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil || st.Nlink == 2 || depth == maxNesting {
 		return pids, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
 	}
 	for _, e := range entries {
 		if !e.IsDir() {

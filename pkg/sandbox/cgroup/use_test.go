@@ -160,6 +160,10 @@ func TestUseOfAGroup(t *testing.T) {
 	if n.Unified != "" && exists(n.Unified+"/cpu.pressure") && (u.CPUStall == nil || u.MemoryStall == nil || u.IOStall == nil) {
 		t.Error("the kernel counts pressure, which was not read")
 	}
+	deep := in(t, m, root+"/pod/other/deeper", "sleep 1000")
+	if pids, err := m.Processes(root + "/pod"); err != nil || !slices.Contains(pids, deep.Process.Pid) || !slices.Contains(pids, cmd.Process.Pid) {
+		t.Errorf("processes %v lack %d or %d: %v", pids, deep.Process.Pid, cmd.Process.Pid, err)
+	}
 	used, at, err := m.CPU(root + "/pod")
 	if err != nil || used < u.CPU.Total || at.Before(u.At) {
 		t.Errorf("%v at %v, before %v at %v: %v", used, at, u.CPU.Total, u.At, err)
