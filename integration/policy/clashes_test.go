@@ -54,6 +54,7 @@ func TestSeccompIsWhatTheRequestSays(t *testing.T) {
 	} {
 		ctr := d.ContainerConfig(strings.ReplaceAll(name, " ", "-"), "cat /proc/self/status; touch /tmp/x; chmod 700 /tmp/x && echo changed")
 		sc := ctr.Linux.SecurityContext
+		//lint:ignore SA1019 clients still send it
 		sc.Privileged, sc.Seccomp, sc.SeccompProfilePath = c.privileged, c.profile, c.old
 		in, config := id, p
 		if c.privileged {

@@ -7,8 +7,6 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/runtimed/runtimed/pkg/sandbox/spec"
 )
 
@@ -38,13 +36,6 @@ type check struct{ err error }
 func (c *check) fail(field, format string, args ...any) {
 	if c.err == nil {
 		c.err = spec.Invalidf("%s %s", field, fmt.Sprintf(format, args...))
-	}
-}
-
-// unserved records that the field asks for what this release cannot do.
-func (c *check) unserved(field, what string) {
-	if c.err == nil {
-		c.err = spec.Errorf(errdefs.ErrNotImplemented, "%s: %s not served yet", field, what)
 	}
 }
 

@@ -90,8 +90,9 @@ func ours(info fs.FileInfo) error {
 // hookKinds are the hooks that the creator runs, with their place in an OCI specification. What would have to run later
 // has nobody who runs it: the shim is tiny then, and the daemon may be down.
 func hookKinds(h *specs.Hooks) (served [][]specs.Hook, not []specs.Hook) {
-	return [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer}, //nolint:staticcheck // files still say prestart
-		slices.Concat(h.Poststart, h.Poststop)
+	//lint:ignore SA1019 the files still say prestart
+	served = [][]specs.Hook{h.Prestart, h.CreateRuntime, h.CreateContainer, h.StartContainer}
+	return served, slices.Concat(h.Poststart, h.Poststop)
 }
 
 // check refuses what is not served, and gives each hook an end.
