@@ -51,6 +51,10 @@ type Options struct {
 	Handlers []spec.Handler
 	Features spec.Features
 
+	// Leaving is closed when the daemon begins to stop: attachments end, and that is not the end of their callers'
+	// sessions. Default: when Close is called.
+	Leaving <-chan struct{}
+
 	Observe step.Observer
 	// Ended is told of each container's end, once. It must not wait. Nil tells nobody.
 	Ended func(spec.Exit)
@@ -93,6 +97,9 @@ func New(o Options) (*Runtime, error) {
 		o.Now = time.Now
 	}
 	quit, cancel := context.WithCancel(context.Background())
+	if o.Leaving == nil {
+		o.Leaving = quit.Done()
+	}
 	return &Runtime{
 		Options: o, store: store, bootID: boot,
 		quit: quit, cancel: cancel,

@@ -59,8 +59,8 @@ func (r *Runtime) Attach(ctx context.Context, containerID string, s spec.Streams
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go r.endAttachment(ctx, cancel, c)
-	err = r.Sessions.Attach(ctx, launch, s, r.quit.Done())
-	if now := c.read().State(); errors.Is(err, errdefs.ErrUnavailable) && now != spec.ContainerRunning && r.quit.Err() == nil {
+	err = r.Sessions.Attach(ctx, launch, s, r.Leaving)
+	if now := c.read().State(); errors.Is(err, errdefs.ErrUnavailable) && now != spec.ContainerRunning {
 		return spec.Preconditionf("container %s is %s, not running: %w", c.spec.ID, now, err)
 	}
 	return err
@@ -70,7 +70,7 @@ func (r *Runtime) Attach(ctx context.Context, containerID string, s spec.Streams
 func (r *Runtime) endAttachment(ctx context.Context, cancel context.CancelCauseFunc, c *container) {
 	select {
 	case <-c.done:
-	case <-r.quit.Done():
+	case <-r.Leaving:
 		cancel(spec.Errorf(errdefs.ErrUnavailable, "the daemon is stopping; container %s runs on: attach again", c.spec.ID))
 		return
 	case <-ctx.Done():

@@ -84,17 +84,26 @@ func TestAttach(t *testing.T) {
 
 // A daemon that stops leaves its attachments, and says so.
 func TestAttachEndsWithTheDaemon(t *testing.T) {
-	r := newRuntime(t, newWorld(), t.TempDir(), nil)
-	_, cid := mustRun(t, r, "a")
-	in, out := io.Pipe()
-	done := make(chan error, 1)
-	go func() { done <- r.Attach(t.Context(), cid, spec.Streams{Stdout: out}) }()
-	if _, err := io.ReadFull(in, make([]byte, len(cid))); err != nil {
-		t.Fatal(err)
-	}
-	r.Close()
-	if err := <-done; !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), "attach again") {
-		t.Errorf("got %v", err)
+	leaving, leave := context.WithCancel(t.Context())
+	for name, c := range map[string]struct {
+		change func(*Options)
+		leave  func(r *Runtime)
+	}{
+		"told":   {func(o *Options) { o.Leaving = leaving.Done() }, func(*Runtime) { leave() }},
+		"closed": {nil, func(r *Runtime) { r.Close() }},
+	} {
+		r := newRuntime(t, newWorld(), t.TempDir(), c.change)
+		_, cid := mustRun(t, r, "a")
+		in, out := io.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- r.Attach(t.Context(), cid, spec.Streams{Stdout: out}) }()
+		if _, err := io.ReadFull(in, make([]byte, len(cid))); err != nil {
+			t.Fatal(err)
+		}
+		c.leave(r)
+		if err := <-done; !errors.Is(err, errdefs.ErrUnavailable) || !strings.Contains(err.Error(), "attach again") {
+			t.Errorf("%s: got %v", name, err)
+		}
 	}
 }
 

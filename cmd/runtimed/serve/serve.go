@@ -38,6 +38,8 @@ type Options struct {
 	// ended is told of each container's end; hook adds to the door's options.
 	ended func(spec.Exit)
 	hook  func(*cri.Options)
+	// leaving is closed when the daemon is told to stop.
+	leaving <-chan struct{}
 }
 
 // rooms are what is served, and how it is left.
@@ -83,6 +85,7 @@ func run(ctx context.Context, c config.Config, o Options, build builder) error {
 		return err
 	}
 	defer t.close()
+	o.leaving = ctx.Done()
 	r, err := build(ctx, c, o)
 	if err != nil && ctx.Err() != nil {
 		o.Log.Info("told to stop before the start was done", "error", err)

@@ -157,6 +157,7 @@ func newRuntime(c config.Config, o Options, libexec string, images *image.Store,
 		Node: node, Pool: idmap.Pool{Start: c.Userns.FirstID, Size: c.Userns.Size, Count: c.Userns.Count},
 		CDI:      cdi.Registry{Dirs: c.CDI.SpecDirs},
 		Handlers: []spec.Handler{handler}, Features: features, Observe: o.Observe, Log: o.Log,
+		Leaving: o.leaving,
 	})
 }
 
