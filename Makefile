@@ -59,6 +59,10 @@ test: $(CACHE)/bin/crictl $(CACHE)/bin/cni/bridge ## every test, as root, under 
 	cd integration/applydiff && go test $(filter-out -race,$(TESTFLAGS)) ./... # only the peer would be watched for races
 	go test $(TESTFLAGS) $(PACKAGES)
 
+.PHONY: sessions-test
+sessions-test: ## 1,000 sessions of each kind, broken off at any moment, leave nothing (root, 3 minutes)
+	RUNTIMED_TEST_SESSIONS=1000 go test -v -count=1 ./integration/sessions
+
 .PHONY: lint
 lint: $(CACHE)/bin/staticcheck ## gofmt, vet, staticcheck, and that a build without seccomp is refused
 	@unformatted=$$(git ls-files -co --exclude-standard '*.go' | while read -r f; do [ -e "$$f" ] && echo "$$f"; done | xargs gofmt -l); \

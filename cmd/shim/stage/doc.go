@@ -1,9 +1,9 @@
 // Package stage runs one command in a running container and says how it ended.
 //
 // It owns the session: its cgroup below the container's, its time limit, and the end of its whole tree. It never
-// touches what the command writes (the command holds the launcher's pipes itself), and it takes everything but the
-// command from the container's own config.json and libcontainer's state: user, environment, working directory,
-// capabilities, seccomp and the rest.
+// touches what the command writes: the command holds the launcher's pipes itself, or a terminal whose master end goes to
+// the launcher. It takes everything but the command from the container's own config.json and libcontainer's state: user,
+// environment, working directory, capabilities, seccomp and the rest.
 //
 // # Life
 //
@@ -18,6 +18,6 @@
 //
 // Time limit and lifeline (the launcher is gone, or gave up) kill that tree. Where the command ended by itself, what it
 // left running in the background is moved to the container's group and lives on, as with containerd and CRI-O. A stage
-// that is itself killed leaves the group behind; the launcher then has it killed, and the end of the container does
-// so otherwise.
+// that is itself killed leaves the group behind; the launcher then has it killed, or the next daemon does, before it
+// serves.
 package stage

@@ -1,9 +1,10 @@
 // Package launch starts runtimed-shim: a creator for each container that is started, and a stage for each exec session.
 //
 // It owns the moment between the daemon and a shim: which descriptors a shim inherits, when a creator may begin, what
-// its report says, how long an exec session may take, how much of its output is kept, and the reaping of the processes
-// that it started. It never reads a container's output but that of an exec session, writes no record, and decides
-// nothing about a container. What a living monitor is asked goes through pkg/sandbox/shim.
+// its report says, how long an exec session may take, how much of its output is kept, the
+// caller's streams and terminal of a session, and the reaping of the processes that it started. It carries an attached
+// caller's streams, never to or from the log, writes no record, and decides nothing about a container. What a living
+// monitor is asked goes through pkg/sandbox/shim.
 //
 // # Life
 //
