@@ -41,7 +41,7 @@ const lastWords = 30 * time.Second
 // at, and s.Stderr stays silent then. Leaving harms nothing, except that the end of the first session with an input ends
 // the container's where it was made so (stdin_once) and has no terminal.
 //
-// A caller that does not read delays the container by 200 ms, once; then it misses output, is told so where that is
+// A caller that does not read delays the container by 500 ms, once; then it misses output, is told so where that is
 // missing, and gets ResourceExhausted in the end. Reads and writes of the caller's streams that are in progress when it
 // returns are the caller's to end.
 func (r *Runtime) Attach(ctx context.Context, containerID string, s spec.Streams) error {

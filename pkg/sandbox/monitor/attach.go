@@ -33,7 +33,7 @@ const FrameMax = 32 << 10
 
 // Patience is how long an attachment that does not read holds up the container's output, in ms, once: until it has
 // caught up, it is not waited for again.
-const Patience = 200
+const Patience = 500
 
 // Streams are what an attachment wants.
 type Streams struct{ Stdin, Stdout, Stderr bool }

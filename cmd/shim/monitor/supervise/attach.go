@@ -10,6 +10,7 @@ import (
 const (
 	attachMax  = 64
 	attachRoom = 512 << 10 // bytes that the kernel may keep for an attachment that does not read
+	lastRoom   = 128 << 10 // and beyond that, at the end: more than one frame, which may fill what is only nearly full
 
 	soSndbufForce = 32
 )
@@ -18,6 +19,7 @@ const (
 type attachment struct {
 	fd     int // -1 when it is free
 	wants  monitor.Streams
+	full   bool   // it could not take the frame that is being sent
 	behind bool   // it did not read in time, and is not waited for
 	lost   uint64 // bytes that it has not got, and has not been told of
 	closed bool   // it is still to be told that the container's input is over
@@ -132,53 +134,71 @@ func (s *supervisor) share(src *source, p []byte) {
 	if src == &s.sources[1] {
 		kind = monitor.FrameStderr
 	}
-	until := int64(0) // not waited yet
 	for len(p) > 0 {
 		frame := p[:min(len(p), monitor.FrameMax)]
 		p = p[len(frame):]
+		full := false
 		for i := range s.attachments {
 			a := &s.attachments[i]
 			if a.fd >= 0 && (kind == monitor.FrameStdout && a.wants.Stdout || kind == monitor.FrameStderr && a.wants.Stderr) {
-				s.give(a, kind, frame, &until)
+				s.give(a, kind, frame)
+				full = full || a.full
+			}
+		}
+		if full {
+			s.giveLate(kind, frame)
+		}
+	}
+}
+
+// give sends one frame, counts it as lost, or leaves the attachment full. One that is behind gets nothing until it has
+// caught up: one gap is better than many.
+func (s *supervisor) give(a *attachment, kind byte, p []byte) {
+	a.full = false
+	if a.behind {
+		a.lost += uint64(len(p))
+		return
+	}
+	err := s.tell(a)
+	if err == nil {
+		err = s.sendFrame(a.fd, kind, p)
+	}
+	switch {
+	case err == syscall.EAGAIN:
+		a.full = true
+	case err != nil:
+		s.detach(a)
+	}
+}
+
+// giveLate waits for all that are full, together, and counts what was for those that make no room as lost.
+func (s *supervisor) giveLate(kind byte, p []byte) {
+	until := clock(clockMonotonic) + monitor.Patience*1e6
+	if s.ended {
+		until = min(until, s.deadline)
+	}
+	for i := range s.attachments {
+		a := &s.attachments[i]
+		for a.fd >= 0 && a.full {
+			room := awaitRoom(a.fd, until)
+			s.give(a, kind, p)
+			if a.full && !room {
+				a.full, a.behind = false, true
+				a.lost += uint64(len(p))
+				s.interest(a, syscall.EPOLLIN|syscall.EPOLLOUT)
 			}
 		}
 	}
 }
 
-// give sends one frame, or counts it as lost. One that is behind gets nothing until it has caught up: one gap is better
-// than many.
-func (s *supervisor) give(a *attachment, kind byte, p []byte, until *int64) {
-	for !a.behind {
-		err := s.tell(a)
-		if err == nil {
-			err = s.sendFrame(a.fd, kind, p)
-		}
-		switch {
-		case err == nil:
-			return
-		case err != syscall.EAGAIN:
-			s.detach(a)
-			return
-		case !awaitRoom(a.fd, until):
-			a.behind = true
-			s.interest(a, syscall.EPOLLIN|syscall.EPOLLOUT)
-		}
-	}
-	a.lost += uint64(len(p))
-}
-
-// awaitRoom waits until a connection can take more, and is false when the time for this, which all attachments share,
-// is over.
-func awaitRoom(fd int, until *int64) bool {
-	now := clock(clockMonotonic)
-	if *until == 0 {
-		*until = now + monitor.Patience*1e6
-	}
-	if now >= *until {
+// awaitRoom waits until a connection can take more, and is false when it cannot by then.
+func awaitRoom(fd int, until int64) bool {
+	left := until - clock(clockMonotonic)
+	if left <= 0 {
 		return false
 	}
 	fds := [...]pollFd{{fd: int32(fd), events: pollOut}}
-	return pollFor(fds[:], *until-now) > 0
+	return pollFor(fds[:], left) > 0
 }
 
 // tell says what an attachment has missed; EAGAIN when it cannot be told yet.
@@ -202,22 +222,17 @@ func (s *supervisor) interest(a *attachment, events uint32) {
 	syscall.EpollCtl(s.epoll, syscall.EPOLL_CTL_MOD, a.fd, &syscall.EpollEvent{Events: events, Fd: int32(a.fd)})
 }
 
-// farewell tells all who are attached that there is nothing more. One that cannot be told sees the connection end.
+// farewell tells all who are attached what they have missed, and that there is nothing more. For this there is room beyond
+// what an attachment that does not read may hold.
 func (s *supervisor) farewell() {
-	until := int64(0)
 	for i := range s.attachments {
 		a := &s.attachments[i]
 		if a.fd < 0 {
 			continue
 		}
-		for {
-			err := s.tell(a)
-			if err == nil {
-				err = s.sendFrame(a.fd, monitor.FrameEnd, nil)
-			}
-			if err != syscall.EAGAIN || a.behind || !awaitRoom(a.fd, &until) {
-				break
-			}
+		syscall.SetsockoptInt(a.fd, syscall.SOL_SOCKET, soSndbufForce, attachRoom+lastRoom)
+		if s.tell(a) == nil {
+			s.sendFrame(a.fd, monitor.FrameEnd, nil)
 		}
 	}
 }
