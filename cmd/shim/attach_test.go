@@ -94,6 +94,7 @@ func TestAttachTerminal(t *testing.T) {
 	r, w := io.Pipe()
 	var out screen
 	done := c.attach(t.Context(), spec.Streams{Stdin: r, Stdout: &out, Resize: sizes})
+	c.await("the trap", func() bool { return strings.Contains(c.log(), "ready") })
 	sizes <- spec.TerminalSize{Width: 91, Height: 17}
 	c.await("the new size", func() bool { return strings.Contains(c.log(), "17 91") })
 	var detached screen
