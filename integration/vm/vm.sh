@@ -8,6 +8,7 @@
 #       -d FILE           keep the disk's changes in FILE, and begin with those that are in it
 #       -t SECONDS        give up after that (600), exit code 124
 #       -m MIB            memory (2048)
+#       -c CPUS           processors (1: several are young in user-mode Linux)
 #   vm.sh clean                     delete the cache
 #
 # A command that makes the file /vm/job/die has the machine's power cut at that moment: exit code 99. With -d, the next
@@ -99,7 +100,7 @@ build_kernel() { # TO
 
 image() {
 	local id root
-	id=$( (echo "$suite $packages"; cat "$0" "$here"/guest/*) | cksum | cut -d' ' -f1)
+	id=$( (echo "$suite $packages"; cat "$here"/guest/*) | cksum | cut -d' ' -f1)
 	[ -s "$cache/disk-$id.img" ] || build_image "$cache/disk-$id.img"
 	echo "$cache/disk-$id.img"
 }
@@ -141,9 +142,9 @@ build() {
 # ---------------------------------------------------------------- run
 
 run() {
-	local init=tiny keep= limit=600 memory=2048 o
-	while getopts 'i:d:t:m:' o; do case $o in
-		i) init=$OPTARG ;; d) keep=$(realpath "$OPTARG") ;; t) limit=$OPTARG ;; m) memory=$OPTARG ;;
+	local init=tiny keep= limit=600 memory=2048 cpus=1 o
+	while getopts 'i:d:t:m:c:' o; do case $o in
+		i) init=$OPTARG ;; d) keep=$(realpath "$OPTARG") ;; t) limit=$OPTARG ;; m) memory=$OPTARG ;; c) cpus=$OPTARG ;;
 		*) die "see the beginning of $0" ;;
 		esac; done
 	shift $((OPTIND - 1))
@@ -161,7 +162,7 @@ run() {
 	mkfifo "$work/out" "$work/err"
 	cat "$work/out" & local copies=$!
 	cat "$work/err" >&2 & copies+=" $!"
-	start "$init" "$memory" "${keep:-$work/changes}"
+	start "$init" "$memory" "$cpus" "${keep:-$work/changes}"
 	local code=0
 	await "$limit" || code=$?
 	stop
@@ -173,10 +174,10 @@ run() {
 }
 
 # start boots the machine in a session of its own: the kernel and the processes that carry its programs.
-start() { # INIT MEMORY CHANGES
+start() { # INIT MEMORY CPUS CHANGES
 	exec 7<>"$work/out" 8<>"$work/err"
-	TMPDIR=/dev/shm setsid "$linux" seccomp=on mem="$2M" ncpus=1 uml_dir="$work/" umid=vm \
-		ubd0="$3,$disk" root=/dev/ubda rw rootfstype=ext4 con0=null,fd:2 con=null ssl0=null,fd:7 ssl1=null,fd:8 ssl=null \
+	TMPDIR=/dev/shm setsid "$linux" seccomp=on mem="$2M" ncpus="$3" uml_dir="$work/" umid=vm \
+		ubd0="$4,$disk" root=/dev/ubda rw rootfstype=ext4 con0=null,fd:2 con=null ssl0=null,fd:7 ssl1=null,fd:8 ssl=null \
 		lsm=landlock,yama,apparmor,bpf quiet loglevel=4 panic=-1 systemd.show_status=0 \
 		vm.share="$tree" vm.job="$work/job" init="$1" </dev/null >"$work/console" 2>&1 4>&- &
 	machine=$!
