@@ -44,7 +44,7 @@ inside() { # NAME INIT TESTS
 	part "$1" 0 -i "$2" -t 600 -- bash -c "$copied && $bin/integration-vm-inside.test -test.v -test.run '$3'"
 }
 
-part "groups on cgroup v2" 0 -- "$bin/pkg-sandbox-cgroup.test" -test.v
+part "groups on cgroup v2" 0 -c 2 -t 600 -- "$bin/pkg-sandbox-cgroup.test" -test.v
 part "the service: make install, systemd, watchdog" 0 -i systemd -t 600 -- bash -c "cp -a $tree/.cache/vm/install/. / && systemctl daemon-reload &&
 	RUNTIMED_TEST_BIN=$bin $bin/integration-vm-inside.test -test.v -test.run TestService"
 if [ "$quick" != quick ]; then

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -95,11 +96,29 @@ func makeRoom(dir, value string) error {
 	if err != nil || used <= limit {
 		return err
 	}
-	write(filepath.Join(dir, "memory.reclaim"), text(used-limit)) // best effort: EAGAIN when it gives less
+	reclaim(dir, used-limit)
 	if used, err = usedIn(dir); err == nil && used > limit {
 		err = spec.Preconditionf("the container uses %d bytes of memory: a limit of %d would kill it", used, limit)
 	}
 	return err
+}
+
+// reclaimFor bounds the wait for memory to be given back.
+const reclaimFor = 2 * time.Second
+
+// reclaim asks the kernel for memory of a v2 group, best effort. The kernel does not return before it has it or is sure
+// that there is none: pages of a program that runs come back as fast as they go, and it was seen to take minutes. The
+// write is left to itself then; it ends with the group, or with this process.
+func reclaim(dir string, bytes int64) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		write(filepath.Join(dir, "memory.reclaim"), text(bytes))
+	}()
+	select {
+	case <-done:
+	case <-time.After(reclaimFor):
+	}
 }
 
 func usedIn(dir string) (int64, error) {
