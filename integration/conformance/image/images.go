@@ -37,7 +37,8 @@ const (
 	e2e     = "e2e-test-images/"
 	staging = "k8s-staging-cri-tools/"
 
-	digested = staging + "test-image-digest"
+	digested  = staging + "test-image-digest"
+	zstandard = e2e + "httpd:2.4.39-4"
 
 	passwd = `root:x:0:0:root:/root:/bin/sh
 www-data:x:33:33:www-data:/var/www:/bin/false
@@ -72,7 +73,7 @@ func All(p Programs) []Named {
 	all := []Named{
 		{[]string{e2e + "busybox:1.29-2"}, List, image(registrytest.Config{})},
 		{[]string{e2e + "nginx:1.14-2"}, Index, image(registrytest.Config{Entrypoint: []string{"nginx"}, StopSignal: "SIGQUIT"}, nginx)},
-		{[]string{e2e + "httpd:2.4.39-4"}, Manifest, image(registrytest.Config{Entrypoint: []string{"httpd"}}, standin("httpd", 0o755))},
+		{[]string{zstandard}, Manifest, image(registrytest.Config{Entrypoint: []string{"httpd"}}, standin("httpd", 0o755))},
 		{[]string{e2e + "nonewprivs:1.3"}, List, image(registrytest.Config{Entrypoint: []string{"/usr/bin/nonewprivs"}}, standin("nonewprivs", 0o4755))},
 		{[]string{"pause:3.9"}, Index, registrytest.Image{Config: registrytest.Config{Entrypoint: []string{"/usr/bin/pause"}}, Layers: []registrytest.Layer{standin("pause", 0o755)}}},
 		{[]string{staging + "test-image-predefined-group:latest"}, Manifest, image(registrytest.Config{User: "1000"})},
@@ -86,9 +87,6 @@ func All(p Programs) []Named {
 		all = append(all, Named{[]string{staging + "hostnet-nginx-" + arch + ":latest"}, Manifest,
 			image(registrytest.Config{Entrypoint: []string{"nginx"}, Env: []string{"PORT=12003"}}, nginx)})
 	}
-	for n, how := range []string{registrytest.Gzip, registrytest.Gzip, registrytest.Zstd} { // busybox, nginx, httpd
-		all[n].Image.Compression = how
-	}
 	for name, user := range map[string]string{"uid": "1002", "username": "www-data", "uid-group": "1003:1004", "username-group": "www-data:1004"} {
 		all = append(all, Named{[]string{staging + "test-image-user-" + name + ":latest"}, Manifest, image(registrytest.Config{User: user})})
 	}
@@ -97,10 +95,11 @@ func All(p Programs) []Named {
 	}
 	slices.SortFunc(all, func(a, b Named) int { return strings.Compare(a.Names[0], b.Names[0]) })
 	for n := range all {
-		if all[n].Image.Compression == "" {
-			all[n].Image.Compression = registrytest.None // once for all images, and in no time
+		// What is large is not compressed: so it is stored once for all images, and made in no time.
+		if all[n].Image.Compression = registrytest.None; all[n].Names[0] == zstandard {
+			all[n].Image.Compression = registrytest.Zstd
 		}
-		all[n].Image.Docker = all[n].Form == List || all[n].Form == Manifest && n%2 == 0 && all[n].Names[0] != digested
+		all[n].Image.Docker = all[n].Form == List || all[n].Form == Manifest && n%2 == 0 && all[n].Names[0] != digested && all[n].Names[0] != zstandard
 	}
 	return all
 }
@@ -136,7 +135,7 @@ func (p Programs) system() []registrytest.Layer {
 		{Name: "etc/", Mode: 0o755}, {Name: "root/", Mode: 0o700}, {Name: "tmp/", Mode: 0o1777}, {Name: "home/", Mode: 0o755},
 		{Name: "etc/passwd", Mode: 0o644, Body: []byte(passwd)}, {Name: "etc/group", Mode: 0o644, Body: []byte(group)},
 	}
-	return []registrytest.Layer{{Files: files}, {Files: settings}}
+	return []registrytest.Layer{{Files: files, Compression: registrytest.None}, {Files: settings, Compression: registrytest.Gzip}}
 }
 
 // Digest is the digest of Digested's manifest.
