@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 tree=$PWD bin=$PWD/.cache/vm/bin quick=${1:-}
 export RUNTIMED_VM=1
-integration/vm/build.sh integration/vm/inside pkg/sandbox/cgroup integration/e2e integration/resources || exit 1
+integration/vm/build.sh integration/vm/inside pkg/sandbox/cgroup integration/e2e integration/resources integration/stats || exit 1
 integration/vm/vm.sh build || exit 1
 results=$tree/.cache/vm/results.md
 : >"$results"
@@ -52,6 +52,7 @@ if [ "$quick" != quick ]; then
 	inside "slices and scopes; AppArmor, driver systemd" systemd 'TestSystemd|TestAppArmor'
 	daemons tiny resources 'TestCreated|TestUpdate|TestRefused'
 	daemons systemd resources 'TestCreated|TestUpdate|TestRefused'
+	daemons tiny stats 'TestWhat|TestLists|TestStoppedShims'
 	daemons tiny e2e 'TestInside|TestOOM|TestExitCodes|TestNetwork|TestPods|TestImage|TestKilled|TestStopped|TestLog'
 	daemons systemd e2e 'TestInside|TestOOM|TestExitCodes|TestPods|TestImage|TestKilled|TestStopped'
 	disk=$tree/.cache/vm/power.disk said=$tree/.cache/vm/power.said

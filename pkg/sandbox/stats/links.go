@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -38,12 +39,26 @@ func (c *Collector) Links(path string) ([]spec.LinkUse, error) {
 	return linkUses(links), nil
 }
 
-// linkUses takes over what counts. The pod's own link, the first that is not the loopback, comes first.
+// podLink is the pod's own link, as the built-in network and CNI's runtimes name it.
+const podLink = "eth0"
+
+// linkUses takes over what counts: the pod's own link first, then all others that are up. Those that are not are mostly the
+// tunnels that some kernels put into every namespace.
 func linkUses(links []netlink.Link) []spec.LinkUse {
 	out := []spec.LinkUse{}
+	own := func(l netlink.Link) bool { return l.Attrs().Name == podLink }
+	slices.SortStableFunc(links, func(a, b netlink.Link) int {
+		switch {
+		case own(a) && !own(b):
+			return -1
+		case own(b) && !own(a):
+			return 1
+		}
+		return 0
+	})
 	for _, l := range links {
 		a := l.Attrs()
-		if a.RawFlags&unix.IFF_LOOPBACK != 0 || a.Statistics == nil || len(out) == maxLinks {
+		if a.RawFlags&unix.IFF_LOOPBACK != 0 || a.RawFlags&unix.IFF_UP == 0 && !own(l) || a.Statistics == nil || len(out) == maxLinks {
 			continue
 		}
 		s := a.Statistics

@@ -374,6 +374,37 @@ func TestLinks(t *testing.T) {
 	}
 }
 
+func TestLinkUses(t *testing.T) {
+	link := func(name string, flags uint32) netlink.Link {
+		return &netlink.GenericLink{LinkAttrs: netlink.LinkAttrs{Name: name, RawFlags: flags, Statistics: &netlink.LinkStatistics{RxBytes: uint64(len(name))}}}
+	}
+	var many []netlink.Link
+	for i := range 2 * maxLinks {
+		many = append(many, link(fmt.Sprintf("v%d", i), unix.IFF_UP))
+	}
+	for _, c := range []struct {
+		name  string
+		links []netlink.Link
+		want  string
+	}{
+		{"none", nil, ""},
+		{"tunnels of the kernel's, and the loopback", []netlink.Link{link("lo", unix.IFF_UP|unix.IFF_LOOPBACK), link("sit0", 0), link("net1", unix.IFF_UP), link("eth0", unix.IFF_UP)}, "eth0 net1"},
+		{"the pod's own that is down", []netlink.Link{link("eth0", 0)}, "eth0"},
+		{"another name", []netlink.Link{link("tunl0", 0), link("net0", unix.IFF_UP)}, "net0"},
+	} {
+		var names []string
+		for _, u := range linkUses(c.links) {
+			names = append(names, u.Name)
+		}
+		if got := strings.Join(names, " "); got != c.want {
+			t.Errorf("%s: %q, not %q", c.name, got, c.want)
+		}
+	}
+	if got := linkUses(append(many, link("eth0", unix.IFF_UP))); len(got) != maxLinks || got[0].Name != "eth0" {
+		t.Errorf("%d links, the first is %s", len(got), got[0].Name)
+	}
+}
+
 func TestDetail(t *testing.T) {
 	c := New(Options{Groups: &groups{}, Device: "/dev/x"})
 	defer c.Close()
