@@ -43,19 +43,23 @@ func (r *Runtime) pins(v spec.SandboxView) map[string]string {
 	return pins
 }
 
-// Sandboxes lists what matches, oldest first. An id that is not known matches nothing.
+// Sandboxes lists what matches, oldest first and without their containers. An id that is not known matches nothing.
 func (r *Runtime) Sandboxes(_ context.Context, f spec.SandboxFilter) ([]spec.SandboxView, error) {
+	return r.sandboxes(f, r.podAlone), nil
+}
+
+func (r *Runtime) sandboxes(f spec.SandboxFilter, view func(*pod) spec.SandboxView) []spec.SandboxView {
 	var views []spec.SandboxView
 	for _, p := range r.visiblePods() {
 		if !strings.HasPrefix(p.spec.ID, f.ID) || !hasLabels(p.spec.Request.Labels, f.Labels) {
 			continue
 		}
-		if v := r.podView(p); f.State == "" || v.State == f.State {
+		if v := view(p); f.State == "" || v.State == f.State {
 			views = append(views, v)
 		}
 	}
 	slices.SortFunc(views, func(a, b spec.SandboxView) int { return cmp.Compare(a.Spec.CreatedAt, b.Spec.CreatedAt) })
-	return views, nil
+	return views
 }
 
 // Container is one container by id or unique prefix.
@@ -77,6 +81,7 @@ func (r *Runtime) Containers(_ context.Context, f spec.ContainerFilter) ([]spec.
 		all = append(all, c)
 	}
 	r.mu.Unlock()
+	oldestFirst(all)
 	var views []spec.ContainerView
 	for _, c := range all {
 		if !strings.HasPrefix(c.spec.ID, f.ID) || !strings.HasPrefix(c.spec.SandboxID, f.SandboxID) ||
@@ -87,12 +92,12 @@ func (r *Runtime) Containers(_ context.Context, f spec.ContainerFilter) ([]spec.
 			views = append(views, v)
 		}
 	}
-	sortContainers(views)
 	return views, nil
 }
 
-func sortContainers(views []spec.ContainerView) {
-	slices.SortFunc(views, func(a, b spec.ContainerView) int { return cmp.Compare(a.Spec.CreatedAt, b.Spec.CreatedAt) })
+// oldestFirst sorts before there are views, which are large.
+func oldestFirst(all []*container) {
+	slices.SortFunc(all, func(a, b *container) int { return cmp.Compare(a.spec.CreatedAt, b.spec.CreatedAt) })
 }
 
 func hasLabels(have, want map[string]string) bool {
@@ -114,6 +119,17 @@ func (c *container) view() spec.ContainerView {
 }
 
 func (r *Runtime) podView(p *pod) spec.SandboxView {
+	v := r.podAlone(p)
+	all := p.list()
+	oldestFirst(all)
+	for _, c := range all {
+		v.Containers = append(v.Containers, c.view())
+	}
+	return v
+}
+
+// podAlone is a picture of the sandbox without its containers.
+func (r *Runtime) podAlone(p *pod) spec.SandboxView {
 	v := spec.SandboxView{Spec: p.spec, Timestamp: r.Now()} // taken before the facts, so that it is never newer than they
 	p.mu.Lock()
 	v.Status = p.status
@@ -122,10 +138,6 @@ func (r *Runtime) podView(p *pod) spec.SandboxView {
 	}
 	p.mu.Unlock()
 	v.State = v.Status.State(p.spec.BootID, r.bootID)
-	for _, c := range p.list() {
-		v.Containers = append(v.Containers, c.view())
-	}
-	sortContainers(v.Containers)
 	return v
 }
 

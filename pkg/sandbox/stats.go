@@ -114,11 +114,7 @@ func (r *Runtime) SandboxMetrics(ctx context.Context) ([]spec.SandboxStats, erro
 
 func (r *Runtime) listSandboxes(ctx context.Context, f spec.SandboxFilter, detail bool) ([]spec.SandboxStats, error) {
 	f.State = spec.SandboxReady
-	views, err := r.Sandboxes(ctx, f)
-	if err != nil {
-		return nil, err
-	}
-	return readAll(ctx, views, func(v spec.SandboxView) (spec.SandboxStats, bool) {
+	return readAll(ctx, r.sandboxes(f, r.podView), func(v spec.SandboxView) (spec.SandboxStats, bool) {
 		s, err := r.sandboxStats(ctx, v, detail)
 		r.unread("sandbox", v.Spec.ID, err)
 		return s, err == nil

@@ -65,9 +65,10 @@ func (r *Runtime) kill(ctx context.Context, c *container) error {
 	if err := r.Cgroups.Kill(ctx, c.spec.CgroupPath); err != nil {
 		return err
 	}
-	if c.read().State() != spec.ContainerRunning {
+	if c.read().State() == spec.ContainerCreated {
 		return nil
 	}
+	// Also of one that has ended: who goes on from here must come behind the event that tells of the end.
 	select {
 	case <-c.done:
 		return nil
