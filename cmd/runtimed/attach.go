@@ -15,6 +15,7 @@ import (
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/runtimed/runtimed/cmd/runtimed/client"
+	"github.com/runtimed/runtimed/cmd/runtimed/session"
 	"github.com/runtimed/runtimed/pkg/cri/control/controlpb"
 	"github.com/runtimed/runtimed/pkg/logs"
 )
@@ -115,6 +116,11 @@ func (r *runner) attach(s *signals) error {
 		r.undo()
 		return context.Cause(s.making)
 	}
+	terminal, err := r.raw()
+	if err != nil {
+		return err
+	}
+	defer terminal.Restore()
 	ctx := s.watch
 	asked := fmt.Sprintf("run of %q", r.flags.request.Image)
 	st, err := r.client.Runtime.ContainerStatus(ctx, &v1.ContainerStatusRequest{ContainerId: r.container})
@@ -126,7 +132,9 @@ func (r *runner) attach(s *signals) error {
 	w := watchEnd(ctx, r)
 	read, opened := make(chan error, 1), make(chan struct{})
 	go func() {
-		err := r.follow(ctx, st.GetStatus().GetLogPath(), w.ended, func() { close(opened) })
+		err := r.show(ctx, s, shown{
+			path: st.GetStatus().GetLogPath(), ended: w.ended, opened: sync.OnceFunc(func() { close(opened) }), terminal: terminal,
+		})
 		if errors.Is(err, syscall.EPIPE) {
 			r.send(ctx, syscall.SIGKILL) // as SIGPIPE would end the program, were it in the pipeline itself
 		}
@@ -144,7 +152,9 @@ func (r *runner) attach(s *signals) error {
 		}
 	}
 	<-w.ended
-	return r.finish(s, w.end, w.err, <-read)
+	logErr := <-read
+	terminal.Restore()
+	return r.finish(s, w.end, w.err, logErr)
 }
 
 // follow prints the container's log as it grows.
@@ -206,6 +216,9 @@ func waitEnd(ctx context.Context, c *client.Client, id string, say func(string))
 // finish says what is left to say, gives back what the pod holds, and makes the container's exit code this program's.
 func (r *runner) finish(s *signals, end *controlpb.WaitResponse, err, logErr error) error {
 	if left := context.Cause(s.watch); left != nil {
+		if errors.Is(left, session.ErrDetached) {
+			return nil
+		}
 		return left
 	}
 	if status.Code(err) == codes.NotFound {

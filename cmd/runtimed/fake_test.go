@@ -74,6 +74,7 @@ type daemon struct {
 	socket  string
 	runtime *fakeRuntime
 	images  *fake.Images
+	streams *fake.Streams
 	stop    func()
 }
 
@@ -87,7 +88,8 @@ func serveFakes(t *testing.T, trust string) *daemon {
 	d := &daemon{t: t, socket: filepath.Join(dir, "s"), runtime: &fakeRuntime{dir: dir}, images: &fake.Images{}}
 	server := cri.New(cri.Options{Runtime: d.runtime, Images: d.images, Version: "9.9.9"})
 	ctx, cancel := context.WithCancel(context.Background())
-	control.New(ctx, d.runtime, &controlpb.InfoResponse{Version: "9.9.9", TrustMode: trust}).Register(server)
+	d.streams = &fake.Streams{Runtime: &d.runtime.Runtime, OnExec: d.execSync}
+	control.New(ctx, d.runtime, &controlpb.InfoResponse{Version: "9.9.9", TrustMode: trust}).WithStreams(d.streams).Register(server)
 	l, err := cri.Listen(d.socket, []uint32{uint32(os.Geteuid())}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -104,6 +106,16 @@ func serveFakes(t *testing.T, trust string) *daemon {
 	}
 	t.Cleanup(d.stop)
 	return d
+}
+
+// execSync answers a session as ExecSync does.
+func (d *daemon) execSync(ctx context.Context, r spec.StreamRequest) (int32, error) {
+	got, err := d.runtime.ExecSync(ctx, spec.ExecRequest{ContainerID: r.ContainerID, Command: r.Command})
+	r.Streams.Stdout.Write(got.Stdout)
+	if r.Streams.Stderr != nil {
+		r.Streams.Stderr.Write(got.Stderr)
+	}
+	return got.ExitCode, err
 }
 
 type answer struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,17 +13,19 @@ import (
 
 	"github.com/runtimed/runtimed/cmd/runtimed/client"
 	"github.com/runtimed/runtimed/cmd/runtimed/request"
+	"github.com/runtimed/runtimed/cmd/runtimed/session"
 	"github.com/runtimed/runtimed/pkg/cri/control/controlpb"
 )
 
 // runFlags are what `run` was asked for.
 type runFlags struct {
-	request    request.Options
-	entrypoint string
-	detach     bool
-	remove     bool
-	// interactive and tty are not served yet: they are known in order to be refused with a reason.
+	request          request.Options
+	entrypoint       string
+	detach           bool
+	remove           bool
 	interactive, tty bool
+	keyNames         string
+	keys             []byte
 }
 
 func runCommand(g *globals) *cobra.Command {
@@ -38,7 +39,9 @@ In the foreground the container's output is printed as it comes, SIGINT, SIGTERM
 are passed on to it, and its exit code is this program's. A second Ctrl-C stops the container as ` + "`runtimed stop`" + ` does, a
 third kills it, a fourth leaves it alone. When nobody reads its output any more it is killed, as a program in that
 pipeline would be. Exit codes: 125 runtimed itself failed, 126 the command cannot be executed, 127 it is not there,
-128+n it was ended by signal n.`,
+128+n it was ended by signal n.
+
+With -i and -t what is typed is the container's, Ctrl-C too. The detach keys leave it running.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o := f.request
@@ -49,8 +52,9 @@ pipeline would be. Exit codes: 125 runtimed itself failed, 126 the command canno
 			if cmd.Flags().Changed("pids-limit") && o.PidsLimit < 1 {
 				return fmt.Errorf("--pids-limit %d: at least 1 is possible", o.PidsLimit)
 			}
-			if f.interactive || f.tty {
-				return errors.New("-i and -t: standard input and terminals are not served yet: run it with -d, and use runtimed exec")
+			var err error
+			if f.keys, err = session.ParseKeys(f.keyNames); err != nil {
+				return err
 			}
 			f.request = o
 			c, err := g.dial()
@@ -58,7 +62,7 @@ pipeline would be. Exit codes: 125 runtimed itself failed, 126 the command canno
 				return err
 			}
 			defer c.Close()
-			r := &runner{client: c, flags: f, stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}
+			r := &runner{client: c, flags: f, stdin: cmd.InOrStdin(), stdout: cmd.OutOrStdout(), stderr: cmd.ErrOrStderr()}
 			return r.run(cmd.Context())
 		},
 	}
@@ -84,11 +88,9 @@ func (f *runFlags) register(cmd *cobra.Command) {
 	fl.Int64Var(&o.PidsLimit, "pids-limit", 0, "limit of processes and threads")
 	fl.BoolVar(&o.ReadOnly, "read-only", false, "mount the root read-only")
 	fl.BoolVar(&o.Privileged, "privileged", false, "all capabilities and devices, no filter and no user namespace: root on this node in all but name")
-	fl.BoolVarP(&f.interactive, "interactive", "i", false, "")
-	fl.BoolVarP(&f.tty, "tty", "t", false, "")
-	for _, name := range []string{"interactive", "tty"} {
-		fl.MarkHidden(name)
-	}
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "pass standard input on; with -d: keep it open for runtimed attach")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "give it a terminal")
+	keysFlag(cmd, &f.keyNames)
 	cmd.RegisterFlagCompletionFunc("network", cobra.FixedCompletions([]string{"pod", "host"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -96,6 +98,7 @@ func (f *runFlags) register(cmd *cobra.Command) {
 type runner struct {
 	client *client.Client
 	flags  runFlags
+	stdin  io.Reader
 	stdout io.Writer
 	stderr io.Writer
 
@@ -119,6 +122,7 @@ func (r *runner) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	container.Stdin, container.StdinOnce, container.Tty = r.flags.interactive, r.flags.interactive && !r.flags.detach, r.flags.tty
 	signals := catch(ctx, r)
 	defer signals.end()
 	if err := r.make(signals.making, pod, container); err != nil {

@@ -32,6 +32,9 @@ func (s *supervisor) attach(fd int, wants monitor.Streams) {
 		send(fd, s.refuse("64 sessions are attached already"))
 		return
 	}
+	if s.args.TTY { // what the attachment will not get, a prompt say, is in the log: a client can show both
+		s.encoder.Flush(s.sources[0].stream, now())
+	}
 	input, text := s.input(wants.Stdin)
 	wants.Stdin = input >= 0
 	if sendRights(fd, monitor.AppendReply(s.reply[:0], false, text), input) != nil {
