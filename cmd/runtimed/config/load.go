@@ -61,8 +61,11 @@ func Load(file string) (Config, error) {
 		c := Default()
 		return c, c.problems(c.validate())
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return Config{}, fmt.Errorf("the configuration file %q is not there: name one that is; without one it is %s, or else all defaults: %w", file, DefaultFile, fs.ErrNotExist)
+	}
 	if err != nil {
-		return Config{}, err
+		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
