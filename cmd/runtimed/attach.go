@@ -232,7 +232,7 @@ func (r *runner) finish(s *signals, end *controlpb.WaitResponse, err, logErr err
 		return &client.Exit{Code: 128 + int(syscall.SIGPIPE)}
 	}
 	if logErr != nil {
-		r.say("the container's output could not be read to its end: %v", logErr)
+		r.say("the container's output could not be passed on to its end: %v", logErr)
 	}
 	if end.OomKilled {
 		r.say("the container went over its memory limit")
@@ -244,6 +244,9 @@ func (r *runner) finish(s *signals, end *controlpb.WaitResponse, err, logErr err
 		r.say("%d bytes of the container's output could not be written to its log", end.LogLost)
 	}
 	r.release()
+	if end.ExitCode == 0 && logErr != nil {
+		return &client.Exit{Code: client.CodeOwn} // to a script, 0 would say that it has the whole output
+	}
 	if end.ExitCode != 0 {
 		return &client.Exit{Code: int(end.ExitCode)}
 	}

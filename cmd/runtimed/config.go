@@ -9,7 +9,7 @@ import (
 )
 
 func configCommand(g *globals) *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: cobra.NoArgs, RunE: help}
+	cmd := &cobra.Command{Use: "config", Short: "Show and check the configuration", Args: unknownCommand, RunE: help}
 	cmd.AddCommand(configShow(g), configCheck(g))
 	return cmd
 }

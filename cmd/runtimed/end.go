@@ -130,8 +130,8 @@ func rmCommand(g *globals) *cobra.Command {
 func remove(ctx context.Context, c *client.Client, name string, force bool) error {
 	asked := fmt.Sprintf("removal of %q", name)
 	o, err := c.Container(ctx, name)
-	if err != nil && client.Gone(err) {
-		return err
+	if err != nil && !client.Absent(err) {
+		return fmt.Errorf("%s: %w", asked, err)
 	}
 	if err != nil {
 		return removePod(ctx, c, name, force, err)
@@ -151,6 +151,9 @@ func remove(ctx context.Context, c *client.Client, name string, force bool) erro
 func removePod(ctx context.Context, c *client.Client, name string, force bool, noContainer error) error {
 	asked := fmt.Sprintf("removal of %q", name)
 	p, err := c.Pod(ctx, name)
+	if err != nil && !client.Absent(err) {
+		return fmt.Errorf("%s: %w", asked, err)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w, nor a pod", asked, noContainer)
 	}

@@ -32,8 +32,10 @@ func eventsCommand(g *globals) *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
 		Use:   "events",
-		Short: "Print what happens to containers and pods, from now on, line by line",
-		Args:  cobra.NoArgs,
+		Short: "Print what happens to containers and pods, line by line",
+		Long: `Print what happens to containers and pods from now on, line by line, until it is interrupted. The first who asks for events
+after a start of the daemon, be it this command or the kubelet, also gets what happened since then, with the present time.`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return g.with(cmd, func(ctx context.Context, c *client.Client) error {
 				return follow(ctx, c, func(e event) error { return printEvent(cmd.OutOrStdout(), output, e) })

@@ -45,16 +45,31 @@ func (g *globals) dial() (*client.Client, error) {
 	return client.Dial(socket)
 }
 
-// with runs f with a connection, and a context that the first SIGINT or SIGTERM ends.
+// with runs f with a connection, and a context that the first SIGINT or SIGTERM ends. What such a signal breaks off has
+// the exit code that it has in a shell, 128+n.
 func (g *globals) with(cmd *cobra.Command, f func(context.Context, *client.Client) error) error {
-	ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
+	in := make(chan os.Signal, 1)
+	signal.Notify(in, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(in)
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	defer cancel(nil)
+	go func() {
+		select {
+		case sig := <-in:
+			cancel(&client.Exit{Code: 128 + int(sig.(syscall.Signal))})
+		case <-ctx.Done():
+		}
+	}()
 	c, err := g.dial()
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	return f(ctx, c)
+	err = f(ctx, c)
+	if broken := (*client.Exit)(nil); err != nil && errors.As(context.Cause(ctx), &broken) {
+		return &client.Exit{Code: broken.Code, Err: said(err)}
+	}
+	return err
 }
 
 // warnTrust says aloud that images are taken unverified. That the daemon cannot be asked shows with the next call.
@@ -96,32 +111,4 @@ func message(m proto.Message) (any, error) {
 	}
 	var v any
 	return v, json.Unmarshal(b, &v)
-}
-
-// clients gives verbs their exit codes: what goes wrong is runtimed's own error, 125, unless it brings a code.
-func clients(all ...*cobra.Command) []*cobra.Command {
-	own := func(err error) error {
-		if err == nil {
-			return nil
-		}
-		return &client.Exit{Code: client.ExitCode(err), Err: said(err)}
-	}
-	for _, cmd := range all {
-		run, args, before := cmd.RunE, cmd.Args, cmd.PreRunE
-		cmd.RunE = func(cmd *cobra.Command, a []string) error { return own(run(cmd, a)) }
-		cmd.Args = func(cmd *cobra.Command, a []string) error { return own(args(cmd, a)) }
-		if before != nil {
-			cmd.PreRunE = func(cmd *cobra.Command, a []string) error { return own(before(cmd, a)) }
-		}
-		cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return own(err) })
-	}
-	return all
-}
-
-// said is what there is to print of an error: nothing of a bare exit code.
-func said(err error) error {
-	if e := (*client.Exit)(nil); errors.As(err, &e) && e.Silent() {
-		return nil
-	}
-	return err
 }

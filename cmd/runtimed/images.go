@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/runtimed/runtimed/cmd/runtimed/client"
+	"github.com/runtimed/runtimed/cmd/runtimed/request"
 )
 
 func pullCommand(g *globals) *cobra.Command {
@@ -20,6 +21,9 @@ func pullCommand(g *globals) *cobra.Command {
 password is read from the variable RUNTIMED_PASSWORD, because a command line is for everybody to see.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := request.CheckImage(args[0]); err != nil {
+				return err
+			}
 			var auth *v1.AuthConfig
 			if user != "" {
 				password, set := os.LookupEnv("RUNTIMED_PASSWORD")

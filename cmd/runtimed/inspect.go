@@ -66,14 +66,14 @@ func inspect(ctx context.Context, c *client.Client, kind, name string) (inspecte
 		if err == nil {
 			return one, nil
 		}
-		if client.Gone(err) || first == nil {
+		if !client.Absent(err) {
+			return inspected{}, err
+		}
+		if first == nil {
 			first = err
 		}
-		if client.Gone(err) {
-			break
-		}
 	}
-	if kind == "" && !client.Gone(first) {
+	if kind == "" {
 		return inspected{}, fmt.Errorf("there is no container, pod or image %q", name)
 	}
 	return inspected{}, first

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -46,13 +47,16 @@ type image struct {
 }
 
 func psCommand(g *globals) *cobra.Command {
-	var all bool
+	var all, quiet bool
 	var output string
 	cmd := &cobra.Command{Use: "ps", Short: "List containers", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return g.with(cmd, func(ctx context.Context, c *client.Client) error {
 			rows, err := containers(ctx, c, all)
 			if err != nil {
 				return c.Explain("list of containers", err)
+			}
+			if quiet {
+				return printIDs(cmd.OutOrStdout(), rows, func(r container) string { return r.ID })
 			}
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), rows)
@@ -62,6 +66,7 @@ func psCommand(g *globals) *cobra.Command {
 	}}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "those that do not run, too")
 	outputFlag(cmd, &output)
+	quietFlag(cmd, &quiet)
 	return cmd
 }
 
@@ -111,12 +116,16 @@ func containerTable(w io.Writer, rows []container, now time.Time) error {
 }
 
 func podsCommand(g *globals) *cobra.Command {
+	var quiet bool
 	var output string
 	cmd := &cobra.Command{Use: "pods", Short: "List pods", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return g.with(cmd, func(ctx context.Context, c *client.Client) error {
 			rows, err := pods(ctx, c)
 			if err != nil {
 				return c.Explain("list of pods", err)
+			}
+			if quiet {
+				return printIDs(cmd.OutOrStdout(), rows, func(r pod) string { return r.ID })
 			}
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), rows)
@@ -125,6 +134,7 @@ func podsCommand(g *globals) *cobra.Command {
 		})
 	}}
 	outputFlag(cmd, &output)
+	quietFlag(cmd, &quiet)
 	return cmd
 }
 
@@ -162,6 +172,7 @@ func podTable(w io.Writer, rows []pod, now time.Time) error {
 }
 
 func imagesCommand(g *globals) *cobra.Command {
+	var quiet bool
 	var output string
 	cmd := &cobra.Command{Use: "images", Short: "List local images", Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
 		return g.with(cmd, func(ctx context.Context, c *client.Client) error {
@@ -170,6 +181,9 @@ func imagesCommand(g *globals) *cobra.Command {
 				return c.Explain("list of images", err)
 			}
 			rows := imageRows(r.Images)
+			if quiet {
+				return printIDs(cmd.OutOrStdout(), rows, func(r image) string { return r.ID })
+			}
 			if output == "json" {
 				return printJSON(cmd.OutOrStdout(), rows)
 			}
@@ -177,6 +191,7 @@ func imagesCommand(g *globals) *cobra.Command {
 		})
 	}}
 	outputFlag(cmd, &output)
+	quietFlag(cmd, &quiet)
 	return cmd
 }
 
@@ -203,6 +218,27 @@ func imageTable(w io.Writer, rows []image) error {
 		}
 	}
 	return t.Flush()
+}
+
+// quietFlag is -q, as other runtimes have it: for $(…) and xargs.
+func quietFlag(cmd *cobra.Command, into *bool) {
+	cmd.Flags().BoolVarP(into, "quiet", "q", false, "print ids only, one a line")
+	check := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if *into && cmd.Flags().Changed("output") {
+			return errors.New("-q and -o: one of them is possible")
+		}
+		return check(cmd, args)
+	}
+}
+
+func printIDs[T any](w io.Writer, rows []T, id func(T) string) error {
+	for _, r := range rows {
+		if _, err := fmt.Fprintln(w, id(r)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // columns is a table for a person.

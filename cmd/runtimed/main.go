@@ -15,7 +15,7 @@ var version = "0.1.0-dev"
 func main() {
 	if err := root().Execute(); err != nil {
 		if quiet, ok := err.(interface{ Silent() bool }); !ok || !quiet.Silent() {
-			fmt.Fprintln(os.Stderr, "runtimed:", err)
+			fmt.Fprintln(os.Stderr, spoken(err))
 		}
 		os.Exit(exitCode(err))
 	}
@@ -26,7 +26,7 @@ func root() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "runtimed",
 		Short: "A sandboxed container runtime for Kubernetes, and for a machine of its own",
-		Args:  cobra.NoArgs,
+		Args:  unknownCommand,
 		// Errors are printed by main, once; what is wrong with a call is no reason to print all flags.
 		SilenceUsage: true, SilenceErrors: true,
 		Version: fullVersion(),
@@ -39,6 +39,7 @@ func root() *cobra.Command {
 		runCommand(g), psCommand(g), podsCommand(g), inspectCommand(g), logsCommand(g), execCommand(g), attachCommand(g), portForwardCommand(g), stopCommand(g), killCommand(g),
 		rmCommand(g), imagesCommand(g), statsCommand(g), updateCommand(g), eventsCommand(g), pullCommand(g), rmiCommand(g), versionCommand(g), doctorCommand(g),
 	)...)
+	completeVerbs(g, cmd)
 	return cmd
 }
 

@@ -162,6 +162,10 @@ func (r *runner) make(ctx context.Context, pod *v1.PodSandboxConfig, container *
 		return c.Explain(asked, err)
 	}
 	r.pod = sandbox.PodSandboxId
+	// Another run may have taken the name meanwhile. Whichever of the two comes here last sees the other.
+	if err := r.free(ctx, pod.Metadata.Name); err != nil {
+		return err
+	}
 	made, err := c.Runtime.CreateContainer(ctx, &v1.CreateContainerRequest{PodSandboxId: r.pod, Config: container, SandboxConfig: pod})
 	if err != nil {
 		return c.Explain(asked, err)
@@ -185,7 +189,7 @@ func (r *runner) free(ctx context.Context, name string) error {
 		return r.client.Explain(fmt.Sprintf("run of %q", r.flags.request.Image), err)
 	}
 	for _, p := range list.Items {
-		if p.GetMetadata().GetName() == name && p.GetMetadata().GetNamespace() == "default" {
+		if p.Id != r.pod && p.GetMetadata().GetName() == name && p.GetMetadata().GetNamespace() == "default" {
 			return fmt.Errorf("--name %q: pod %s has it: remove that (runtimed rm %[1]s), or choose another", name, client.Short(p.Id))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/runtimed/runtimed/cmd/runtimed/client"
@@ -234,10 +235,9 @@ func count(n *uint64) string {
 
 // isTerminal tells whether a person looks.
 func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
+	if p, ok := w.(*printer); ok {
+		w = p.Writer
 	}
-	st, err := f.Stat()
-	return err == nil && st.Mode()&os.ModeCharDevice != 0
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

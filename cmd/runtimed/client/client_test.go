@@ -38,6 +38,16 @@ func TestPick(t *testing.T) {
 	if _, err := pick("thing", "a", []object{{"aa", "1"}, {"ab", "2"}}); err == nil || !strings.Contains(err.Error(), "give one's id") {
 		t.Errorf("an ambiguous beginning: %v", err)
 	}
+	for name, absent := range map[string]bool{"zz": true, "db": false, "aa11": false} {
+		if _, err := pick("thing", name, all); Absent(err) != absent {
+			t.Errorf("Absent of %q: %v", name, err)
+		}
+	}
+	for code, absent := range map[codes.Code]bool{codes.NotFound: true, codes.Canceled: false, codes.Unavailable: false} {
+		if err := (&Client{}).Explain("x", status.Error(code, "y")); Absent(err) != absent {
+			t.Errorf("Absent of %v", err)
+		}
+	}
 }
 
 func TestShort(t *testing.T) {

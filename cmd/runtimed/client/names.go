@@ -2,9 +2,12 @@ package client
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	v1 "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -38,7 +41,22 @@ func pick(what, want string, all []object) (int, error) {
 	for _, i := range found {
 		ids = append(ids, Short(all[i].id))
 	}
-	return 0, fmt.Errorf("%q means %d %ss (%s): give one's id", want, len(found), what, strings.Join(ids, ", "))
+	return 0, &ambiguous{fmt.Sprintf("%q means %d %ss (%s): give one's id", want, len(found), what, strings.Join(ids, ", "))}
+}
+
+// ambiguous is the error of a name that several have.
+type ambiguous struct{ text string }
+
+func (a *ambiguous) Error() string { return a.text }
+
+// Absent tells whether an error of Container, Pod or of a call says that there is no such thing: then the name may be
+// another kind's.
+func Absent(err error) bool {
+	if a := (*ambiguous)(nil); err == nil || errors.As(err, &a) {
+		return false
+	}
+	s, answered := status.FromError(err)
+	return !answered || s.Code() == codes.NotFound
 }
 
 // Short is the beginning of an id as lists show it: as long as crictl's.

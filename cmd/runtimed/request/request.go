@@ -42,6 +42,9 @@ type Options struct {
 
 // Build makes the pod and its container. The image is as the user wrote it. Errors name the flag.
 func Build(o Options) (*v1.PodSandboxConfig, *v1.ContainerConfig, error) {
+	if err := check(o); err != nil {
+		return nil, nil, err
+	}
 	network, err := networkMode(o.Network)
 	if err != nil {
 		return nil, nil, err
