@@ -107,16 +107,9 @@ func TestAmbiguousName(t *testing.T) {
 	for _, name := range []string{"a", "b"} {
 		d.wants(0, nil, "run", "-d", "--name", name, "busybox")
 	}
-	id := func(i int) string { return d.pods()[i].Containers[0].Spec.ID }
-	n := 0
-	for id(0)[:n+1] == id(1)[:n+1] {
-		n++
-	}
-	if n == 0 {
-		t.Fatal("the fake's ids begin differently")
-	}
+	const both = "0000" // the fake counts its ids, with zeros in front
 	for _, verb := range []string{"rm", "inspect", "logs"} {
-		a := d.wants(125, []string{"means 2 containers", "give one's id"}, verb, id(0)[:n])
+		a := d.wants(125, []string{"means 2 containers", "give one's id"}, verb, both)
 		if strings.Contains(a.err, "nor a pod") || strings.Contains(a.err, "there is no") {
 			t.Errorf("%s: %s", verb, a.err)
 		}
