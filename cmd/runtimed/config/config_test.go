@@ -333,3 +333,16 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestAllAtOnce: keys of a wrong type do not hide what else is wrong.
+func TestAllAtOnce(t *testing.T) {
+	_, err := Parse("f", []byte("version = 1\nroot = \"rel\"\n[network]\nmtu = \"a\"\nbridg = \"x\"\n[trust]\nmode = \"maybe\"\n"))
+	for _, want := range []string{"f:2: root:", "f:4: network.mtu:", "f:5: network.bridg:", "f:7: trust.mode:"} {
+		if err == nil || strings.Count(err.Error(), want) != 1 {
+			t.Errorf("lacks %q, or has it twice: %v", want, err)
+		}
+	}
+	if _, err := Parse("f", []byte("version = \"1\"\n")); err == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("one mistake is %v", err)
+	}
+}

@@ -98,9 +98,11 @@ func Parse(file string, text []byte) (Config, error) {
 	if _, said := tree["version"]; !said {
 		list = append([]Problem{{Key: "version", Text: fmt.Sprintf("is missing: begin the file with version = %d", Version)}}, list...)
 	}
-	if len(list) == 0 {
-		list = c.validate()
+	wrong := map[string]bool{} // what could not be assigned is complained of once
+	for _, p := range list {
+		wrong[p.Key] = true
 	}
+	list = append(list, slices.DeleteFunc(c.validate(), func(p Problem) bool { return wrong[p.Key] })...)
 	return c, c.problems(list)
 }
 

@@ -245,6 +245,9 @@ func optional[T any](dir, name string) (*T, error) {
 
 // diskError gives a full disk its kind: the caller can retry when there is room.
 func diskError(err error) error {
+	if errdefs.IsResourceExhausted(err) {
+		return err // said already
+	}
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		return spec.Errorf(errdefs.ErrResourceExhausted, "no room for the record: %w", err)
 	}
