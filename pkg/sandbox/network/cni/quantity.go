@@ -16,6 +16,9 @@ var suffixes = map[string]*big.Rat{
 
 // parseQuantity reads a positive quantity as Kubernetes writes them ("10M", "1.5Gi", "2e6"), rounded up to a whole number.
 func parseQuantity(s string) (uint64, error) {
+	if len(s) > 40 { // no quantity of use is, and the arithmetic below is exact
+		return 0, fmt.Errorf("%q is not a quantity such as 10M", cutText(s))
+	}
 	number := strings.TrimRight(s, "numkKMGTPEi")
 	exponent := 0
 	suffix := s[len(number):]
@@ -27,8 +30,11 @@ func parseQuantity(s string) (uint64, error) {
 		number, suffix = mantissa, ""
 	}
 	factor := suffixes[suffix]
+	if factor == nil || strings.Trim(number, "+0123456789.") != "" {
+		return 0, fmt.Errorf("%q is not a quantity such as 10M", cutText(s))
+	}
 	value, ok := new(big.Rat).SetString(number)
-	if !ok || factor == nil || len(number) > 40 || strings.Trim(number, "+0123456789.") != "" {
+	if !ok {
 		return 0, fmt.Errorf("%q is not a quantity such as 10M", cutText(s))
 	}
 	value.Mul(value, factor)
