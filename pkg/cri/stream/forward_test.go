@@ -145,7 +145,8 @@ func TestForwardRefusesBadStreams(t *testing.T) {
 
 func TestForwardConnectionsAreLimited(t *testing.T) {
 	ended := make(chan error, 2*maxForwarded)
-	s := serve(t, until(ended), nil)
+	l := until(ended)
+	s := serve(t, l, nil)
 	c := forwarder(t, forward(t, s), false)
 	for i := range maxForwarded {
 		connect(t, c, strconv.Itoa(i), "80")
@@ -159,6 +160,7 @@ func TestForwardConnectionsAreLimited(t *testing.T) {
 			t.Error("one connection too many was taken")
 		}
 	}
+	l.awaitBegun(t, maxForwarded)
 	before := runtime.NumGoroutine()
 	c.Close()
 	for range maxForwarded {
@@ -170,9 +172,11 @@ func TestForwardConnectionsAreLimited(t *testing.T) {
 func TestForwardEndsWithTheClient(t *testing.T) {
 	for _, tunnel := range []bool{false, true} {
 		ended := make(chan error, 1)
-		s := serve(t, until(ended), nil)
+		l := until(ended)
+		s := serve(t, l, nil)
 		c := forwarder(t, forward(t, s), tunnel)
 		connect(t, c, "1", "80")
+		l.awaitBegun(t, 1)
 		c.Close()
 		awaitEnd(t, ended, nil)
 	}
@@ -194,8 +198,10 @@ func TestForwardOverWebSocketChannels(t *testing.T) {
 		t.Errorf("the channels begin with %q", got)
 	}
 	ended := make(chan error, 2)
-	s = serve(t, until(ended), nil)
+	l := until(ended)
+	s = serve(t, l, nil)
 	ws = dialWebSocket(t, forward(t, s, 80, 81), "v4.channel.k8s.io")
+	l.awaitBegun(t, 2)
 	ws.Close()
 	awaitEnd(t, ended, nil)
 	awaitEnd(t, ended, nil)

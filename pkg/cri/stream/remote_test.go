@@ -190,17 +190,36 @@ func TestAttachHasTheContainersTerminal(t *testing.T) {
 	}
 }
 
-// until is a session that lasts until its context ends.
-func until(ended chan<- error) *fake.Streams {
+// lasting are sessions that last until their context ends.
+type lasting struct {
+	*fake.Streams
+	begun chan struct{}
+}
+
+func until(ended chan<- error) lasting {
+	begun := make(chan struct{}, 4096)
 	wait := func(ctx context.Context) error {
+		begun <- struct{}{}
 		<-ctx.Done()
 		ended <- context.Cause(ctx)
 		return ctx.Err()
 	}
-	return &fake.Streams{
+	return lasting{begun: begun, Streams: &fake.Streams{
 		OnExec:        func(ctx context.Context, _ spec.StreamRequest) (int32, error) { return 0, wait(ctx) },
 		OnAttach:      func(ctx context.Context, _ string, _ spec.Streams) error { return wait(ctx) },
 		OnPortForward: func(ctx context.Context, _ string, _ uint16, _ io.ReadWriteCloser) error { return wait(ctx) },
+	}}
+}
+
+// awaitBegun waits for so many sessions: a client that goes before has none.
+func (l lasting) awaitBegun(t *testing.T, sessions int) {
+	t.Helper()
+	for range sessions {
+		select {
+		case <-l.begun:
+		case <-time.After(patience):
+			t.Fatal("no session begins")
+		}
 	}
 }
 
@@ -218,11 +237,14 @@ func awaitEnd(t *testing.T, ended <-chan error, want error) {
 
 func TestClientThatGoesEndsTheSession(t *testing.T) {
 	ended := make(chan error, 1)
-	s := serve(t, until(ended), nil)
+	l := until(ended)
+	s := serve(t, l, nil)
 	c := openSession(t, exec(t, s, all), "stdin", "stdout", "stderr")
+	l.awaitBegun(t, 1)
 	c.conn.Close()
 	awaitEnd(t, ended, nil)
 	ws := dialWebSocket(t, exec(t, s, all), "v5.channel.k8s.io")
+	l.awaitBegun(t, 1)
 	ws.Close()
 	awaitEnd(t, ended, nil)
 }
@@ -230,8 +252,10 @@ func TestClientThatGoesEndsTheSession(t *testing.T) {
 // A program that does not take its input must not hide that the client is gone.
 func TestClientThatGoesWhileNobodyReads(t *testing.T) {
 	ended := make(chan error, 1)
-	s := serve(t, until(ended), nil)
+	l := until(ended)
+	s := serve(t, l, nil)
 	ws := dialWebSocket(t, exec(t, s, all), "v5.channel.k8s.io")
+	l.awaitBegun(t, 1)
 	ws.SetDeadline(time.Now().Add(time.Second))
 	for range 1000 {
 		if websocket.Message.Send(ws, append([]byte{0}, make([]byte, 64<<10)...)) != nil {
@@ -244,15 +268,17 @@ func TestClientThatGoesWhileNobodyReads(t *testing.T) {
 
 func TestIdleSessionEnds(t *testing.T) {
 	ended := make(chan error, 1)
-	s := serve(t, until(ended), func(o *Options) { o.IdleTimeout = 200 * time.Millisecond })
+	s := serve(t, until(ended), func(o *Options) { o.IdleTimeout = time.Second })
 	openSession(t, exec(t, s, all), "stdin", "stdout", "stderr")
 	awaitEnd(t, ended, errIdle)
 }
 
 func TestCloseEndsSessions(t *testing.T) {
 	ended := make(chan error, 1)
-	s := serve(t, until(ended), nil)
+	l := until(ended)
+	s := serve(t, l, nil)
 	openSession(t, exec(t, s, all), "stdin", "stdout", "stderr")
+	l.awaitBegun(t, 1)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	s.Close(ctx)
