@@ -144,8 +144,13 @@ func TestInterrupt(t *testing.T) {
 	d = serveFakes(t, "")
 	var once sync.Once
 	d.runtime.Hook = func(ctx context.Context, m string) error {
-		if m == "RunSandbox" {
-			once.Do(func() { syscall.Kill(os.Getpid(), syscall.SIGTERM); <-ctx.Done() })
+		if m != "RunSandbox" {
+			return nil
+		}
+		first := false
+		once.Do(func() { first = true; syscall.Kill(os.Getpid(), syscall.SIGTERM); <-ctx.Done() })
+		for !first && len(d.pods()) == 0 {
+			time.Sleep(time.Millisecond) // equal calls are joined, as a real Runtime does
 		}
 		return nil
 	}
