@@ -45,7 +45,7 @@ func ParsePoint(s string) (Point, error) {
 	}
 	p := Point{Flow: f[0], Step: f[1], Phase: step.Phase(f[2]), Nth: nth}
 	switch p.Phase {
-	case step.Doing, step.Done, step.Undoing, step.Undone:
+	case step.Doing, step.Done, step.Undoing, step.Undone, step.Failed:
 		return p, nil
 	}
 	return Point{}, fmt.Errorf("%q: %q is not a phase", s, f[2])
