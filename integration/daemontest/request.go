@@ -16,7 +16,7 @@ import (
 )
 
 // Patience is how long a call may take before the test fails.
-const Patience = 60 * time.Second
+var Patience = Slow(60 * time.Second)
 
 // Ctx is a context for one call.
 func Ctx(t TB) context.Context {

@@ -69,6 +69,7 @@ func sh(t *testing.T, script string) string {
 // within fails the test when f took longer.
 func within(t *testing.T, limit time.Duration, what string, f func()) {
 	t.Helper()
+	limit = daemontest.Slow(limit)
 	begin := time.Now()
 	f()
 	if took := time.Since(begin); took > limit {

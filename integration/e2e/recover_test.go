@@ -90,7 +90,7 @@ func TestKilledShim(t *testing.T) {
 	other := d.RunContainer(pod, p, d.ContainerConfig("other", daemontest.Sleep))
 	gone := func(id string, pid int) {
 		t.Helper()
-		daemontest.Eventually(t, 2*time.Second, func() error {
+		daemontest.Eventually(t, daemontest.Slow(2*time.Second), func() error {
 			if s := d.Status(id); s.State != v1.ContainerState_CONTAINER_EXITED || s.ExitCode != 137 || s.FinishedAt == 0 || s.Reason == "" || s.Reason == "Completed" {
 				return fmt.Errorf("status %v", s)
 			}
@@ -149,11 +149,11 @@ func TestStoppedShim(t *testing.T) {
 	within(t, limit, "a restart", d.Restart)
 	calls()
 	within(t, limit, "a neighbour's start", func() { d.RunContainer(pod, p, d.ContainerConfig("neighbour", daemontest.Sleep)) })
-	begin := time.Now()
-	_, err := d.Conn().Runtime.StopContainer(daemontest.Ctx(t), &v1.StopContainerRequest{ContainerId: id, Timeout: 0})
-	if took := time.Since(begin); took > limit {
-		t.Errorf("StopContainer took %v: %v", took, err)
-	}
+	within(t, limit, "StopContainer", func() {
+		if _, err := d.Conn().Runtime.StopContainer(daemontest.Ctx(t), &v1.StopContainerRequest{ContainerId: id, Timeout: 0}); err != nil {
+			t.Log("StopContainer:", err)
+		}
+	})
 	if s := d.Ended(id); s.ExitCode != 137 {
 		t.Errorf("its end: %v", s)
 	}

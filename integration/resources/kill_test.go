@@ -33,7 +33,7 @@ func planned(t *testing.T) string {
 func TestKilledInAnUpdate(t *testing.T) {
 	program := planned(t)
 	if _, err := os.Stat(program); err != nil {
-		t.Skipf("the daemon with a plan was not brought along: %v", err)
+		t.Fatalf("the daemon with a plan was not brought along: %v", err)
 	}
 	asked := &v1.LinuxContainerResources{MemoryLimitInBytes: 96 * mib, MemorySwapLimitInBytes: 96 * mib, CpuQuota: 70000, CpuShares: 1024}
 	done := proto.Clone(full()).(*v1.LinuxContainerResources)
