@@ -70,6 +70,8 @@ var rooms = []room{
 	{"pkg/security/probe", []string{"pkg/security", "pkg/security/apparmor", "pkg/security/capability", "pkg/sandbox/spec"}, "it fills security's Node from the kernel, and decides nothing"},
 	{"pkg/security/...", []string{"pkg/sandbox/spec", "pkg/security/..."}, pure},
 
+	{"pkg/filecopy", nil, aForm},
+
 	{"pkg/logs/entry", nil, "the monitor links it: it must stay small"},
 	{"pkg/logs/logfile", []string{"pkg/logs/entry"}, "the monitor links it: it must stay small"},
 	{"pkg/logs", []string{"pkg/sandbox/spec", "pkg/logs/entry"}, aLeaf},
@@ -91,7 +93,7 @@ var rooms = []room{
 	{"cmd/shim/monitor/...", []string{"cmd/shim/monitor/...", "pkg/sandbox/monitor", "pkg/logs/entry", "pkg/logs/logfile"},
 		"there is one monitor for each container: every package that it links is paid for as often"},
 	{"cmd/shim/...", []string{"cmd/shim", "cmd/shim/bundle", "cmd/shim/creator", "cmd/shim/stage", "pkg/sandbox/spec", "pkg/sandbox/step",
-		"pkg/sandbox/process", "pkg/sandbox/launch/wire", "pkg/sandbox/monitor", "pkg/security/seccomp/tag"},
+		"pkg/sandbox/process", "pkg/sandbox/launch/wire", "pkg/sandbox/monitor", "pkg/security/seccomp/tag", "pkg/filecopy"},
 		"the shim executes blindly: it links nothing that decides, fetches or serves"},
 	{"cmd/podinit/...", []string{"cmd/podinit/...", "pkg/sandbox/namespaces/wire"}, jailed},
 	{"cmd/unpack/...", []string{"cmd/unpack/...", "pkg/image/layer", "pkg/image/rootfs", "pkg/sandbox/spec"}, jailed},

@@ -36,7 +36,7 @@ func root() *cobra.Command {
 	g.register(cmd)
 	cmd.AddCommand(serveCommand(g), configCommand(g))
 	cmd.AddCommand(clients(
-		runCommand(g), psCommand(g), podsCommand(g), inspectCommand(g), logsCommand(g), execCommand(g), attachCommand(g), portForwardCommand(g), stopCommand(g), killCommand(g),
+		runCommand(g), psCommand(g), podsCommand(g), inspectCommand(g), logsCommand(g), execCommand(g), attachCommand(g), cpCommand(g), portForwardCommand(g), stopCommand(g), killCommand(g),
 		rmCommand(g), imagesCommand(g), statsCommand(g), updateCommand(g), eventsCommand(g), pullCommand(g), rmiCommand(g), versionCommand(g), doctorCommand(g),
 	)...)
 	completeVerbs(g, cmd)

@@ -178,6 +178,13 @@ func (s *session) start(ctx context.Context) error {
 		return err
 	}
 	p.Args = s.request.Args
+	if s.request.Copy {
+		own, err := asCopier(p)
+		if err != nil {
+			return err
+		}
+		defer own.Close()
+	}
 	p.ConsoleWidth, p.ConsoleHeight = s.request.Width, s.request.Height
 	if s.console != nil {
 		p.ConsoleSocket = s.console

@@ -55,6 +55,9 @@ func (s *Service) Exec(g grpc.BidiStreamingServer[controlpb.StreamInput, control
 	if b == nil {
 		return spec.Invalidf("the first message has no begin_exec")
 	}
+	if b.GetCopy() && b.GetTty() {
+		return spec.Invalidf("a copy has no terminal")
+	}
 	if err := id("container_id", b.GetContainerId()); err != nil {
 		return err
 	}
@@ -67,7 +70,7 @@ func (s *Service) Exec(g grpc.BidiStreamingServer[controlpb.StreamInput, control
 	if err := w.started(b.GetTty()); err != nil {
 		return err
 	}
-	code, err := s.streams.Exec(w.ctx, spec.StreamRequest{ContainerID: view.Spec.ID, Command: b.GetCommand(), Streams: w.streams})
+	code, err := s.streams.Exec(w.ctx, spec.StreamRequest{ContainerID: view.Spec.ID, Command: b.GetCommand(), Streams: w.streams, Copy: b.GetCopy()})
 	return w.finish(code, err)
 }
 

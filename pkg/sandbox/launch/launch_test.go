@@ -282,7 +282,7 @@ func TestExec(t *testing.T) {
 		out    string
 		swept  bool
 	}{
-		"ends":            {`cat <&3 >&6; echo err >&7; echo '{"ExitCode":5}' >&4`, nil, 5, `{"Version":2,"Args":["a","b"],"Timeout":1000000000,"Group":"exec-`, false},
+		"ends":            {`cat <&3 >&6; echo err >&7; echo '{"ExitCode":5}' >&4`, nil, 5, `{"Version":3,"Args":["a","b"],"Timeout":1000000000,"Group":"exec-`, false},
 		"time limit":      {`echo '{"ExitCode":137,"TimedOut":true}' >&4`, context.DeadlineExceeded, 137, "", false},
 		"failure":         {`echo '{"Failure":"the container is stopped"}' >&4`, errdefs.ErrFailedPrecondition, 0, "", false},
 		"dies":            {`echo part >&6; echo why >&2; kill -9 $$`, errdefs.ErrUnavailable, 0, "part", true},

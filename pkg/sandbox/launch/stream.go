@@ -23,7 +23,7 @@ const sizeTime = 200 * time.Millisecond
 // A read of Stdin that is in progress then is the caller's to end. Nothing is read after it, or written.
 func (s *Launcher) Stream(ctx context.Context, l spec.Launch, r spec.StreamRequest) (int32, error) {
 	e, err := s.newSession(l, wire.ExecRequest{
-		Args: r.Command, TTY: r.Streams.TTY, Stdin: r.Streams.Stdin != nil && !r.Streams.TTY,
+		Args: r.Command, TTY: r.Streams.TTY, Stdin: r.Streams.Stdin != nil && !r.Streams.TTY, Copy: r.Copy,
 	})
 	if err != nil {
 		return 0, err

@@ -21,4 +21,6 @@ type StreamRequest struct {
 	ContainerID string
 	Command     []string
 	Streams     Streams
+	// Copy runs runtimed's own copier, as root inside; Command is its arguments, and no program of the image is run.
+	Copy bool
 }

@@ -669,7 +669,9 @@ type BeginExec struct {
 	// Then all output comes as stdout.
 	Tty bool `protobuf:"varint,4,opt,name=tty,proto3" json:"tty,omitempty"`
 	// The terminal's first size.
-	Size          *TerminalSize `protobuf:"bytes,5,opt,name=size,proto3" json:"size,omitempty"`
+	Size *TerminalSize `protobuf:"bytes,5,opt,name=size,proto3" json:"size,omitempty"`
+	// Run runtimed's own copier in the container instead of a program of the image; command is its arguments.
+	Copy          bool `protobuf:"varint,6,opt,name=copy,proto3" json:"copy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -737,6 +739,13 @@ func (x *BeginExec) GetSize() *TerminalSize {
 		return x.Size
 	}
 	return nil
+}
+
+func (x *BeginExec) GetCopy() bool {
+	if x != nil {
+		return x.Copy
+	}
+	return false
 }
 
 type BeginAttach struct {
@@ -1178,13 +1187,14 @@ const file_control_proto_rawDesc = "" +
 	"\x05stdin\x18\x04 \x01(\fH\x00R\x05stdin\x12#\n" +
 	"\fstdin_closed\x18\x05 \x01(\bH\x00R\vstdinClosed\x12;\n" +
 	"\x06resize\x18\x06 \x01(\v2!.runtimed.control.v1.TerminalSizeH\x00R\x06resizeB\t\n" +
-	"\amessage\"\xa7\x01\n" +
+	"\amessage\"\xbb\x01\n" +
 	"\tBeginExec\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x18\n" +
 	"\acommand\x18\x02 \x03(\tR\acommand\x12\x14\n" +
 	"\x05stdin\x18\x03 \x01(\bR\x05stdin\x12\x10\n" +
 	"\x03tty\x18\x04 \x01(\bR\x03tty\x125\n" +
-	"\x04size\x18\x05 \x01(\v2!.runtimed.control.v1.TerminalSizeR\x04size\"}\n" +
+	"\x04size\x18\x05 \x01(\v2!.runtimed.control.v1.TerminalSizeR\x04size\x12\x12\n" +
+	"\x04copy\x18\x06 \x01(\bR\x04copy\"}\n" +
 	"\vBeginAttach\x12!\n" +
 	"\fcontainer_id\x18\x01 \x01(\tR\vcontainerId\x12\x14\n" +
 	"\x05stdin\x18\x02 \x01(\bR\x05stdin\x125\n" +

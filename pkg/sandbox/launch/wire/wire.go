@@ -21,6 +21,9 @@ const (
 	VerbInit   = "init"
 )
 
+// VerbCopy is the program's first argument inside a container, where it copies; the others are ExecRequest.Args.
+const VerbCopy = "copy"
+
 // Descriptors that a creator inherits, beside /dev/null as its first two and a pipe for complaints as its third.
 const (
 	HostMounts = 3 // the host's mount namespace
@@ -83,8 +86,8 @@ func ParseReport(b []byte) (ready bool, failure string, err error) {
 }
 
 // ExecVersion is the version of ExecRequest. Version 1 knew neither Stdin nor TTY, and had no descriptor for them: a
-// daemon that is older than the stage on disk still writes it.
-const ExecVersion = 2
+// daemon that is older than the stage on disk still writes it. Version 2 knew no Copy.
+const ExecVersion = 3
 
 // ExecRequest is one command to run in a container, with the container's own user, environment and confinement.
 type ExecRequest struct {
@@ -99,6 +102,8 @@ type ExecRequest struct {
 	TTY    bool   `json:",omitempty"`
 	Width  uint16 `json:",omitempty"`
 	Height uint16 `json:",omitempty"`
+	// Copy runs this program's own VerbCopy, as root inside; Args are its arguments.
+	Copy bool `json:",omitempty"`
 }
 
 // ExecOutcome is how it ended. Exactly one of the three is meant: Failure, TimedOut, or ExitCode.
@@ -120,6 +125,10 @@ func ReadRequest(r io.Reader) (ExecRequest, error) {
 		return req, fmt.Errorf("exec request of version %d: this program knows 1 to %d", req.Version, ExecVersion)
 	case req.Version < 2 && (req.Stdin || req.TTY):
 		return req, fmt.Errorf("exec request of version %d with an input", req.Version)
+	case req.Version < 3 && req.Copy:
+		return req, fmt.Errorf("exec request of version %d for a copy", req.Version)
+	case req.Copy && req.TTY:
+		return req, errors.New("exec request for a copy with a terminal")
 	case req.Stdin && req.TTY:
 		return req, errors.New("exec request with both a pipe and a terminal")
 	case len(req.Args) == 0 || req.Args[0] == "":

@@ -79,10 +79,12 @@ func TestRequestOfAnOlderDaemon(t *testing.T) {
 func TestRequestRefused(t *testing.T) {
 	for name, in := range map[string]string{
 		"empty": "", "no JSON": "x", "torn": `{"Version":1,"Args":["a"]`, "array": "[]",
-		"version":       `{"Version":3,"Args":["a"],"Group":"g"}`,
+		"version":       `{"Version":4,"Args":["a"],"Group":"g"}`,
 		"no version":    `{"Version":0,"Args":["a"],"Group":"g"}`,
 		"early stdin":   `{"Version":1,"Args":["a"],"Group":"g","Stdin":true}`,
 		"early tty":     `{"Version":1,"Args":["a"],"Group":"g","TTY":true}`,
+		"early copy":    `{"Version":2,"Args":["a"],"Group":"g","Copy":true}`,
+		"copy tty":      `{"Version":3,"Args":["a"],"Group":"g","Copy":true,"TTY":true}`,
 		"both":          `{"Version":2,"Args":["a"],"Group":"g","TTY":true,"Stdin":true}`,
 		"size":          `{"Version":2,"Args":["a"],"Group":"g","TTY":true,"Width":65536}`,
 		"no command":    `{"Version":1,"Args":[],"Group":"g"}`,
