@@ -181,7 +181,7 @@ func inRecovery(t *testing.T, w *world, death string) []plan.Point {
 	t.Helper()
 	w.start(death)
 	w.newCycle().run()
-	if !w.dies(patience) {
+	if !w.dies(3 * time.Second) {
 		t.Fatalf("%s: the daemon did not die", death)
 	}
 	events := w.dir + "/events"
@@ -228,9 +228,6 @@ func TestEveryStep(t *testing.T) {
 	t.Logf("%d moments in %v", len(all), time.Since(began).Round(time.Second))
 }
 
-// patience is for a machine on which everything stands still for a while; nothing waits for longer than it must.
-const patience = time.Minute
-
 // try runs one life under a plan, brings the daemon back and judges.
 func (w *world) try(tr trial, before []string) {
 	name := tr.String()
@@ -242,12 +239,7 @@ func (w *world) try(tr trial, before []string) {
 	}
 	c := w.newCycle()
 	c.run()
-	maybe := strings.HasSuffix(tr.plan, "us") // it may have got past the moment
-	wait := patience
-	if maybe {
-		wait = 3 * time.Second
-	}
-	if tr.dies && !w.dies(wait) && !maybe {
+	if tr.dies && !w.dies(3*time.Second) && !strings.HasSuffix(tr.plan, "us") {
 		w.Errorf("%s: the daemon did not die; %s: %v", name, c.failed, c.err)
 	}
 	if !tr.dies && w.dead() {
@@ -265,12 +257,12 @@ func (w *world) try(tr trial, before []string) {
 	}
 	if tr.again != "" {
 		w.start(tr.again)
-		if !w.dies(patience) {
+		if !w.dies(3 * time.Second) {
 			w.Errorf("%s: the daemon did not die in its recovery", name)
 			w.kill()
 		}
 	}
-	if took := w.start(""); took > patience {
+	if took := w.start(""); took > 5*time.Second {
 		w.Errorf("%s: the daemon served after %v", name, took)
 	}
 	w.truth(name)

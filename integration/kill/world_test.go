@@ -190,7 +190,7 @@ func (w *world) start(plan string) time.Duration {
 		}
 		w.cri, w.images = v1.NewRuntimeServiceClient(w.conn), v1.NewImageServiceClient(w.conn)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	go func() {
 		select {
@@ -223,7 +223,7 @@ func (w *world) stop() {
 	w.daemon.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-w.ended:
-	case <-time.After(patience):
+	case <-time.After(20 * time.Second):
 		w.kill()
 		w.Fatal("the daemon does not end on SIGTERM")
 	}
