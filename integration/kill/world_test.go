@@ -118,7 +118,7 @@ func (w *world) end() {
 	}
 	if w.Failed() {
 		if b, err := os.ReadFile(w.dir + "/daemon.log"); err == nil {
-			w.Logf("the daemon's log ends:\n%s", tail(b, 4000))
+			w.Logf("the daemon's log ends:\n%s", tail(b, 20000))
 		}
 	}
 	os.RemoveAll(w.dir)
@@ -224,7 +224,10 @@ func (w *world) stop() {
 	select {
 	case <-w.ended:
 	case <-time.After(20 * time.Second):
-		w.kill()
+		w.daemon.Process.Signal(syscall.SIGQUIT) // its log says where it stands
+		if !w.dies(3 * time.Second) {
+			w.kill()
+		}
 		w.Fatal("the daemon does not end on SIGTERM")
 	}
 }
